@@ -1,0 +1,137 @@
+"""What flows through medssl, and the axis legend that every docstring uses.
+
+B batch   C channel   T time   K slice   J row   I column   (arrays are stored in that order)
+S the spatial axes of a case: (J, I) for an image, (K, J, I) for a volume, (T, J, I) for a cine clip
+N tokens   D feature width   L labels
+
+Spacing and sizes are written in the array's order, (K, J, I); an affine alone takes (i, j, k), as NIfTI has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Kind = Literal["image", "volume", "cine"]
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One acquisition as acquired. Nothing that identifies a person ever enters it.
+
+    array: (C, K, J, I) for volumes, (C, J, I) for images, (C, T, J, I) for cine; C-contiguous; float32 once
+        intensities are applied. Physical where the file says how (HU for CT), otherwise as stored after the
+        modality LUT.
+    affine: (4, 4), takes (i, j, k, 1) to RAS+ millimetres; None where the file does not say.
+    spacing: mm in array order, (k, j, i) or (j, i); None where the file does not say.
+    frame_time: ms between frames of a cine; None where the file does not say.
+    modality: DICOM's code (DX, CR, CT, MR, US, ...), or "OT".
+    header: whitelisted fields only (see io/phi.py).
+    """
+
+    array: np.ndarray
+    kind: Kind
+    modality: str
+    affine: np.ndarray | None = None
+    spacing: tuple[float, ...] | None = None
+    frame_time: float | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the manifest: what is known of a case apart from its pixels. Ids are pseudonyms."""
+
+    case_id: str
+    patient_id: str
+    study_id: str
+    kind: Kind
+    modality: str
+    split: Split
+    labels: Mapping[str, float | str | None] = field(default_factory=dict)
+    attributes: Mapping[str, float | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A prepared case: oriented, resampled, intensity-mapped. array (C, *S) float; mask (*S) integer, or None."""
+
+    case_id: str
+    array: np.ndarray
+    mask: np.ndarray | None = None
+    spacing: tuple[float, ...] | None = None
+
+
+@dataclass(eq=False)
+class Batch:
+    """Boxes of equal size, read from the cache. image (B, C, *S) float; mask (B, *S) long or None."""
+
+    case_ids: list[str]
+    image: Tensor
+    mask: Tensor | None = None
+    target: Tensor | None = None
+    """Whatever the task encodes for these cases: (B, L) float for classify and regress."""
+
+    epoch: int = 0
+    """Names the random streams of this batch's views."""
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """The masking that an objective asks of the view policy: which share of which blocks is hidden.
+
+    ratio: share of blocks hidden, the same count in every sample.
+    block: size of a block in voxels along each spatial axis.
+    tube: for clips, hide the same blocks at every time (VideoMAE's tube masking).
+    """
+
+    ratio: float
+    block: tuple[int, ...]
+    tube: bool = False
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """The views that an objective or a task asks for."""
+
+    count: int = 1
+    mask: MaskSpec | None = None
+
+
+@dataclass(eq=False)
+class Views:
+    """What an objective or a task is given. images: `count` tensors (B, C, *S), alike in shape.
+
+    hidden: (B, N) bool, True where the block is hidden, blocks in row-major order of their grid; None without MaskSpec.
+    mask, target: the batch's own, the mask under the same geometry as images[0].
+    """
+
+    images: tuple[Tensor, ...]
+    hidden: Tensor | None = None
+    mask: Tensor | None = None
+    target: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Features:
+    """What an encoder returns. maps: coarse to fine, each (B, D_l, *S_l); pooled: (B, D)."""
+
+    maps: list[Tensor]
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One case judged by a task: a target by name (finding, region, quantity), its truth, and what was predicted."""
+
+    case_id: str
+    patient_id: str
+    name: str
+    target: float
+    prediction: float
