@@ -78,8 +78,8 @@ class Batch:
     target: Tensor | None = None
     """Whatever the task encodes for these cases: (B, L) float for classify and regress."""
 
-    epoch: int = 0
-    """Names the random streams of this batch's views."""
+    epochs: list[int] = field(default_factory=list)
+    """The pass over the cases that each sample belongs to: with the case id it names the random streams of its views."""
 
 
 @dataclass(frozen=True)
