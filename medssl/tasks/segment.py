@@ -1,0 +1,76 @@
+"""Region-based segmentation: regions such as BraTS's WT, TC and ET may nest, so each has a sigmoid of its own.
+
+Loss: soft Dice over the batch plus binary cross-entropy, as nnU-Net's region-based training has it (Isensee et al.,
+arXiv 2011.00848). Judged by the Dice of each region over the whole case.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medssl.config import Config as StrictConfig
+from medssl.errors import ManifestError
+from medssl.metrics.segment import dice
+from medssl.models.decoder import UNetDecoder
+from medssl.models.encoder import Encoder
+from medssl.models.head import DenseHead
+from medssl.tasks.task import Task
+from medssl.types import Features, Prediction, Views
+
+
+class Segment(Task):
+    """A U-Net's ascending half on the encoder's maps, and a mask for each of the card's regions."""
+
+    needs_mask = True
+
+    class Config(StrictConfig):
+        name: Literal["segment"] = "segment"
+        threshold: float = 0.5
+        """Probability from which on a voxel belongs to a region."""
+
+    def __init__(self, config: Segment.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
+        super().__init__()
+        if not regions:
+            raise ManifestError("The manifest's card names no regions", expected="regions: {lesion: [1]}",
+                                remedy="add them to the card and build the manifest again")
+        self.config, self.names, self.regions = config, tuple(regions), regions
+        self.decoder = UNetDecoder(encoder.map_widths, encoder.dims, encoder.stride)
+        self.head = DenseHead(self.decoder.width, len(regions), encoder.dims)
+
+    def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        size = tuple(views.images[0].shape[2:])
+        logits = self.outputs(features, size)
+        truth = self.split_regions(views.mask).float()
+        axes = (0, *range(2, logits.ndim))
+        overlap = (torch.sigmoid(logits) * truth).sum(axes)
+        total = torch.sigmoid(logits).sum(axes) + truth.sum(axes)
+        soft_dice = (2 * overlap + 1) / (total + 1)
+        loss = 1 - soft_dice.mean() + F.binary_cross_entropy_with_logits(logits, truth)
+        return loss, {"soft_dice": soft_dice.detach().mean()}
+
+    def split_regions(self, mask: Tensor) -> Tensor:
+        """mask (B, *S) of the file's label values -> (B, R, *S) bool."""
+        return torch.stack([torch.isin(mask, mask.new_tensor(values)) for values in self.regions.values()], dim=1)
+
+    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+        return self.head(self.decoder(features.maps, size)).float()
+
+    def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
+        """`target` is 1, a perfect Dice, and `prediction` the Dice that was reached."""
+        logit = float(np.log(self.config.threshold / (1 - self.config.threshold)))
+        return [Prediction(case["case_id"], case["patient_id"], name, 1.0, dice(plane > logit, np.isin(mask, values)))
+                for (name, values), plane in zip(self.regions.items(), output, strict=True)]
+
+    @classmethod
+    def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
+        return cases.filter(pl.col("has_mask"))
+
+    @classmethod
+    def strata(cls, config: Config, cases: pl.DataFrame) -> list[int]:
+        return [0] * len(cases)

@@ -1,0 +1,77 @@
+"""What every task is: a head on an encoder's features, a target, a loss, and predictions a case."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import polars as pl
+from torch import Tensor, nn
+
+from medssl.config import Config
+from medssl.models.encoder import Encoder
+from medssl.types import Features, Prediction, Views, ViewSpec
+
+
+class Task(nn.Module):
+    """Base of all tasks. A task is built from its own Config and the encoder it stands on.
+
+    Attributes:
+        names: what is predicted: findings, regions or quantities.
+        needs_mask: whether training reads masks.
+    """
+
+    config: Config
+    names: tuple[str, ...]
+    needs_mask: bool = False
+
+    def prepare_targets(self, cases: pl.DataFrame) -> dict[str, np.ndarray] | None:
+        """Targets (L,) by case id for the labelled training cases; None for tasks that learn from masks.
+
+        May set buffers that follow from the training labels alone (a mean, an sd).
+        """
+        return None
+
+    def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () and named figures to watch."""
+        raise NotImplementedError
+
+    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+        """Head outputs: (B, L), or (B, R, *S) for dense tasks."""
+        raise NotImplementedError
+
+    def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
+        """One row for each name of a case with truth. `output` is (L,), or (R, *S) for dense tasks; `case` a manifest row."""
+        raise NotImplementedError
+
+    @classmethod
+    def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
+        """The cases that this task can learn from or be judged on."""
+        raise NotImplementedError
+
+    @classmethod
+    def strata(cls, config: Config, cases: pl.DataFrame) -> list[Hashable]:
+        """What label fractions are stratified by, a value a case."""
+        raise NotImplementedError
+
+
+class LabelledModel(nn.Module):
+    """An encoder and a task, with the face of an objective, so that one loop trains both."""
+
+    def __init__(self, encoder: Encoder, task: Task) -> None:
+        super().__init__()
+        self.encoder, self.task = encoder, task
+
+    @property
+    def view_spec(self) -> ViewSpec:
+        return ViewSpec(count=1)
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task(self.encoder(views.images[0]), views)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is saved: the encoder, and the task's decoder and head."""
+        return {"encoder": self.encoder, "task": self.task}
+
+    def fixed_lr_parameters(self) -> list[nn.Parameter]:
+        return []
