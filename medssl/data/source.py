@@ -1,0 +1,78 @@
+"""The `data` section of a recipe, opened: a manifest, its prepared cache, and the cases that both hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from medssl.config import Config
+from medssl.data.loader import BoxConfig
+from medssl.data.manifest import Manifest
+from medssl.data.prepare import Cache, PrepareConfig, prepare
+from medssl.errors import ConfigError, ManifestError
+
+
+class DataConfig(Config):
+    """Where the cases come from and how they are read."""
+
+    manifest: Path
+    """Written by `medssl manifest`."""
+    cache: Path = Path("runs/cache")
+    """Prepared cases lie here; may be shared by any number of recipes."""
+    prepare: PrepareConfig = PrepareConfig()
+    box: BoxConfig = BoxConfig()
+    where: dict[str, list[str | float]] = {}
+    """Keep only cases whose attribute has one of these values, e.g. {view: [Frontal]}."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """An opened DataConfig. `cases` are the manifest's rows that were prepared; `skipped` those that were not."""
+
+    config: DataConfig
+    manifest: Manifest
+    cache: Cache
+    cases: pl.DataFrame
+    skipped: pl.DataFrame
+
+    @property
+    def channels(self) -> int:
+        return self.cache.shape(self.cases["case_id"][0])[0]
+
+    @property
+    def dims(self) -> int:
+        """Spatial axes of what an encoder is given."""
+        return self.config.box.dims(self.cases["kind"][0])
+
+    def of(self, patients: list[str] | set[str]) -> pl.DataFrame:
+        """The cases of these patients."""
+        return self.cases.filter(pl.col("patient_id").is_in(list(patients)))
+
+
+def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Data:
+    """Loads the manifest and prepares whatever is not prepared yet."""
+    manifest = Manifest.load(config.manifest)
+    cache, report = prepare(manifest, config.cache, config.prepare, progress=progress)
+    cases = _kept(manifest.cases, config.where)
+    cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
+    if len(cases) == 0:
+        raise ManifestError(f"No prepared case has {config.where}", expected="at least one", remedy="mend data.where")
+    channels = {cache.shape(case_id)[0] for case_id in cases["case_id"]}
+    if len(channels) > 1:
+        raise ManifestError(f"Cases differ in their number of channels: {sorted(channels)}",
+                            expected="the same number in every case", remedy="leave some out through a card's filters")
+    return Data(config, manifest, cache, cases, report.skipped)
+
+
+def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFrame:
+    for name, values in where.items():
+        column = f"attr.{name}"
+        if column not in cases.columns:
+            known = ", ".join(c.removeprefix("attr.") for c in cases.columns if c.startswith("attr.")) or "none"
+            raise ConfigError(f"data.where names the attribute {name!r}", expected=f"one of {known}",
+                              remedy="mend the recipe, or add the attribute to the card")
+        cases = cases.filter(pl.col(column).cast(pl.String).is_in([str(value) for value in values]))
+    return cases

@@ -1,0 +1,24 @@
+"""Devices and precision, through Lightning Fabric."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+Precision = Literal["auto", "bf16", "32"]
+
+
+def launch(precision: Precision = "auto") -> Fabric:
+    """One device, the best there is; `auto` takes bf16 where the hardware multiplies it."""
+    on_gpu = torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "32"
+    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1,
+                  precision={"bf16": "bf16-mixed", "32": "32-true"}[precision])
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Emulated bf16 is far slower than float32: ask for AVX512-BF16 or AMX."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

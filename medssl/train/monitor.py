@@ -1,0 +1,110 @@
+"""What a run shows while it works: a bar with the time left (plain lines off a terminal), metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medssl.errors import TrainingError
+
+PLAIN_EVERY = 10.0
+"""Seconds between lines when the output is no terminal."""
+
+
+class Bar:
+    """A named piece of work with a known number of parts; a context manager, and callable as `bar(done, total)`."""
+
+    def __init__(self, name: str, total: int | None = None) -> None:
+        self.name, self.total, self.done, self.note = name, total, 0, ""
+        self._console = Console(file=sys.stderr)
+        self._live = self._console.is_terminal
+        self._started = self._printed = time.monotonic()
+        self._rich: Progress | None = None
+
+    def __enter__(self) -> Bar:
+        if self._live:
+            self._rich = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self._console)
+            self._rich.start()
+            self._task = self._rich.add_task(self.name, total=self.total, note="")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._rich:
+            self._rich.stop()
+        elif exc[0] is None and time.monotonic() - self._started > 2:
+            print(f"{self.name}: {self.done} done in {spell(time.monotonic() - self._started)}", file=sys.stderr)
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        self.done, self.total, self.note = done, total if total is not None else self.total, note
+        if self._rich:
+            self._rich.update(self._task, completed=done, total=self.total, note=note)
+        elif time.monotonic() - self._printed > PLAIN_EVERY:
+            self._printed = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self._started
+        left = spell(elapsed / self.done * (self.total - self.done)) if self.done and self.total else "unknown"
+        return f"{self.name}: {self.done}/{self.total or '?'}, {left} left {self.note}".rstrip()
+
+
+def spell(seconds: float) -> str:
+    """95 -> '1 min 35 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n)[:16] or "0 s"
+
+
+class Metrics:
+    """Appends a line a call to metrics.jsonl, and the same figures to TensorBoard's event file."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = folder / "metrics.jsonl"
+        self._forget_from(first_step)
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+
+    def _forget_from(self, step: int) -> None:
+        """Drops what a killed run wrote after its last checkpoint: those steps are about to be done again."""
+        if not self._path.is_file():
+            return
+        lines = []
+        for line in self._path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] < step:
+                    lines.append(line)
+            except (json.JSONDecodeError, KeyError):
+                continue
+        self._path.write_text("".join(f"{line}\n" for line in lines))
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"step": step} | {k: _rounded(v) for k, v in figures.items()}) + "\n")
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def require_finite(loss: float, step: int, lr: float, case_ids: list[str]) -> None:
+    """TrainingError for a NaN or infinite loss, naming the step and the cases of the batch."""
+    if not math.isfinite(loss):
+        raise TrainingError(f"The loss is {loss} at step {step}, with learning rate {lr:.3g}, on cases "
+                            f"{', '.join(case_ids[:4])} …", expected="a finite number",
+                            remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=32; "
+                                   "the last checkpoint is kept")

@@ -1,0 +1,113 @@
+"""The run folder: what ran, on what, with which result, readable without this program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import medssl
+from medssl.config import Config
+from medssl.errors import RunError
+
+PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
+
+
+def open_run(folder: Path, config: Config, **known: Any) -> Path:
+    """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
+
+    RunError where the folder belongs to another recipe.
+    """
+    recipe = folder / "recipe.yaml"
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    if recipe.is_file() and recipe.read_text() != text:
+        changed = _changed_keys(yaml.safe_load(recipe.read_text()), yaml.safe_load(text))
+        raise RunError(f"{folder} holds a run of another recipe (differs in {', '.join(changed[:6])})",
+                       expected="the same recipe, or an empty folder",
+                       remedy="give another --out, or delete that folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not recipe.is_file():
+        write_atomically(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
+        write_atomically(recipe, text)
+    return folder
+
+
+def finish_run(folder: Path, **results: Any) -> None:
+    """Adds the run's results (wall time, ...) to its provenance."""
+    path = folder / "provenance.json"
+    known = json.loads(path.read_text())
+    known["finished"] = _now()
+    write_atomically(path, json.dumps(known | results, indent=1))
+
+
+def provenance(**known: Any) -> dict[str, Any]:
+    """Versions, revision, device and command. Paths of the command are cut to their last part: they may name people."""
+    return {
+        "medssl": medssl.__version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": _device(),
+        "command": " ".join(_without_folders(argument) for argument in sys.argv),
+        "started": _now(),
+    } | known
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def patient_digest(patient_id: str) -> str:
+    """16 hex digits: enough to refuse a patient again, and no way back to the pseudonym."""
+    return hashlib.sha256(patient_id.encode()).hexdigest()[:16]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _without_folders(argument: str) -> str:
+    key, equals, value = argument.rpartition("=")
+    return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
+
+
+def _revision() -> str:
+    try:
+        found = subprocess.run(["git", "-C", str(Path(medssl.__file__).parent), "describe", "--always", "--dirty"],
+                               capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
+    return found.stdout.strip()
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{_cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [prefix.rstrip(".")]
+    return [key for name in sorted(old.keys() | new.keys())
+            for key in _changed_keys(old.get(name), new.get(name), f"{prefix}{name}.")]
