@@ -1,0 +1,109 @@
+"""The report's tables: each cell holds what is read and the exact value it was rounded from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from medssl.report import words
+from medssl.report.style import data_uri
+from medssl.report.tables import Curve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: as rounded. value: the exact number in `text`, for machines. note: a smaller second line."""
+
+    text: str
+    value: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under one heading; no heading where `name` is empty."""
+
+    name: str
+    rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    head: list[str]
+    groups: list[Group]
+
+
+def score_table(curve: Curve, metric: str) -> Table:
+    """A row a fraction, a column an arm: mean, and the interval below it."""
+    rows = curve.summary.filter(pl.col("metric") == metric)
+    digits = words.decimals(rows["mean"])
+    body = []
+    for (fraction,), group in rows.sort("fraction").group_by("fraction", maintain_order=True):
+        found = {row["arm"]: row for row in group.iter_rows(named=True)}
+        body.append([_share(fraction, found.values()), *(_score(found.get(arm), digits) for arm in curve.arms)])
+    unit = f" in {curve.unit(metric)}" if curve.unit(metric) else ""
+    caption = f"{words.sentence(curve.metric_name(metric))}{unit}, with {words.LEVEL} interval"
+    return Table(caption, ["labelled share", *map(curve.label, curve.arms)], [Group("", body)])
+
+
+def comparison_table(curve: Curve, metric: str) -> Table:
+    """A row a compared arm and fraction: difference, interval, corrected p, label multiplier."""
+    rows = curve.comparison.filter(pl.col("metric") == metric)
+    digits = words.decimals(rows["difference"])
+    groups = []
+    for arm in curve.arms:
+        body = [[_share(row["fraction"], [row]), _difference(row, digits),
+                 Cell(words.p_value(row["p_holm"]), row["p_holm"]), _multiplier(row)]
+                for row in curve.differences(arm, metric).iter_rows(named=True)]
+        if body:
+            groups.append(Group(f"{curve.label(arm)} vs {curve.label(curve.head.baselines.get(arm, ''))}", body))
+    caption = f"{words.sentence(curve.metric_name(metric))}: paired difference, positive is better"
+    return Table(caption, ["labelled share", f"difference ({words.LEVEL} interval)",
+                           "p, corrected (Holm)", f"label multiplier ({words.LEVEL} interval)"], groups)
+
+
+def provenance_table(caption: str, facts: dict[str, Any]) -> Table:
+    """Nested keys in one column, joined by a dot; what names seconds is also told in hours."""
+    return Table(caption, ["what", "value"], [Group("", [[Cell(key), Cell(text)] for key, text in _flatten(facts)])])
+
+
+def csv_uri(table: pl.DataFrame) -> str:
+    return data_uri(table.write_csv().encode(), "text/csv;charset=utf-8")
+
+
+def _share(fraction: float, rows: Any) -> Cell:
+    known = [row["train_patients"] for row in rows if row["train_patients"] is not None]
+    note = f"{words.span(known)} patients" if known else ""
+    return Cell(words.percent(fraction), fraction, note)
+
+
+def _score(row: dict[str, Any] | None, digits: int) -> Cell:
+    if row is None:
+        return Cell(words.MISSING)
+    return Cell(words.number(row["mean"], digits), row["mean"], words.interval(row["low"], row["high"], digits))
+
+
+def _difference(row: dict[str, Any], digits: int) -> Cell:
+    return Cell(words.number(row["difference"], digits, signed=True), row["difference"],
+                words.interval(row["low"], row["high"], digits, signed=True))
+
+
+def _multiplier(row: dict[str, Any]) -> Cell:
+    low, high = (words.multiplier(row[name], row["fraction"]) for name in ("multiplier_low", "multiplier_high"))
+    note = "" if low == high == words.MISSING else low if low == high else f"{low} to {high}"
+    return Cell(words.multiplier(row["multiplier"], row["fraction"]), row["multiplier"], note)
+
+
+def _flatten(facts: Any, key: str = "") -> list[tuple[str, str]]:
+    if isinstance(facts, dict):
+        prefix = f"{key}." if key else ""
+        return [line for name, value in facts.items() for line in _flatten(value, f"{prefix}{name}")]
+    if isinstance(facts, Sequence) and not isinstance(facts, str):
+        return [(key, ", ".join(map(str, facts)) or words.MISSING)]
+    if key.endswith("seconds") and isinstance(facts, int | float):
+        return [(key, words.duration(facts))]
+    return [(key, words.MISSING if facts is None else str(facts))]

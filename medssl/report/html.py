@@ -1,0 +1,203 @@
+"""Composes `report.html`: one file that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from medssl import __version__
+from medssl.report import words
+from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table
+from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
+from medssl.report.style import data_uri, png_uri, svg_uri
+from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
+
+_PICTURES = {
+    "views": "What the encoder was shown: each case as prepared, then as augmented.",
+    "reconstruction": "What the encoder made of hidden blocks: the original, what it saw, what it reconstructed.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """wide, narrow: `data:` URIs of the same content laid out for a desktop and for a phone."""
+
+    wide: str
+    narrow: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class CurvePart:
+    """One curve's share of the page."""
+
+    anchor: str
+    title: str
+    verdict: list[str]
+    facts: list[tuple[str, str]]
+    picture: Picture
+    gain: Picture | None
+    scores: Table
+    comparisons: Table
+    more: list[tuple[str, list[Table]]]
+    panels: Picture | None
+    examples: Picture | None
+    protocol: str
+    downloads: list[tuple[str, str]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PretrainPart:
+    anchor: str
+    name: str
+    training: Picture
+    pictures: list[Picture]
+
+
+def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Sequence[Path] = (),
+                 extra_provenance: dict[str, Any] | None = None) -> Path:
+    """Writes one page about these runs and returns its path.
+
+    Args:
+        out: the page itself where it ends in `.html`, otherwise the folder that gets a `report.html`.
+        title: the page's heading.
+        curves: curve folders, in the order of the page.
+        pretrains: finished pretrain run folders.
+        extra_provenance: facts about the report as a whole (machine, wall time, command), shown with the rest.
+
+    Raises:
+        RunError: a folder lacks a table the page needs, or the table does not fit.
+    """
+    read_curves = [read_curve(Path(folder)) for folder in curves]
+    read_runs = [read_pretrain(Path(folder)) for folder in pretrains]
+    page = _environment().get_template("report.html.j2").render(
+        title=title,
+        version=__version__,
+        level=words.LEVEL,
+        curves=[_curve_part(curve, f"curve-{index}") for index, curve in enumerate(read_curves, 1)],
+        pretrains=[_pretrain_part(run, f"pretrain-{index}") for index, run in enumerate(read_runs, 1)],
+        provenance=_provenance(read_curves, read_runs, extra_provenance),
+        recipes=[(name, text) for name, text in
+                 [(c.head.title, c.recipe) for c in read_curves] + [(r.name, r.recipe) for r in read_runs] if text],
+    )
+    path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("medssl.report"), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
+
+
+def _curve_part(curve: Curve, anchor: str) -> CurvePart:
+    primary, others = curve.metrics[0], curve.metrics[1:]
+    return CurvePart(
+        anchor=anchor, title=curve.head.title, verdict=curve.head.verdict, facts=_facts(curve),
+        picture=_curve_picture(curve), gain=_gain_picture(curve),
+        scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
+        more=[(curve.metric_name(name), [score_table(curve, name), comparison_table(curve, name)]) for name in others],
+        panels=_panels_picture(curve, others), examples=_examples_picture(curve), protocol=curve.head.protocol,
+        downloads=[("summary.csv", csv_uri(curve.summary)), ("comparison.csv", csv_uri(curve.comparison))])
+
+
+def _curve_picture(curve: Curve) -> Picture:
+    name = words.sentence(curve.metric_name(curve.head.primary))
+    return _drawn(lambda narrow: curve_figure(curve, narrow=narrow), _curve_alt(curve),
+                  f"{name} against the number of labelled patients. Bars are {words.LEVEL} intervals over patients and "
+                  "seeds; arms are set slightly side by side so that the bars can be told apart.")
+
+
+def _gain_picture(curve: Curve) -> Picture | None:
+    if curve.head.primary not in curve.comparison["metric"]:
+        return None
+    return _drawn(lambda narrow: difference_figure(curve, narrow), _gain_alt(curve),
+                  f"Paired differences on the same test patients, with {words.LEVEL} intervals. "
+                  "Where the bar crosses zero, the data do not settle which is better.")
+
+
+def _panels_picture(curve: Curve, others: list[str]) -> Picture | None:
+    if not others:
+        return None
+    names = ", ".join(map(curve.metric_name, others))
+    return _drawn(lambda narrow: curve_figure(curve, others, narrow),
+                  f"Small panels like the first picture, one each for {names}. Tables below hold the same numbers.",
+                  f"The parts behind the headline. Bars are {words.LEVEL} intervals; scales differ between panels.")
+
+
+def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
+    figures = ", ".join(name.replace("_", " ") for name in run.log.columns if name not in ("step", "seconds"))
+    training = _drawn(lambda narrow: training_figure(run.log, narrow),
+                      f"Training curves against the step: {figures}.",
+                      "The loss and the health figures while pretraining. A feature spread or an effective rank "
+                      "that falls towards nothing would mean collapse.")
+    known = [stem for stem in _PICTURES if stem in run.pictures]
+    pictures = []
+    for stem in known + [stem for stem in run.pictures if stem not in known]:
+        caption = _PICTURES.get(stem, words.sentence(stem.replace("_", " ")))
+        uri = data_uri(run.pictures[stem], "image/png")
+        pictures.append(Picture(uri, uri, caption, caption))
+    return PretrainPart(anchor, run.name, training, pictures)
+
+
+def _drawn(draw: Callable[[bool], Figure], alt: str, caption: str) -> Picture:
+    return Picture(svg_uri(draw(False)), svg_uri(draw(True)), alt, caption)
+
+
+def _examples_picture(curve: Curve) -> Picture | None:
+    """Baselines beside compared arms, as many as have examples of the same cases; None where there are none."""
+    stored = {arm: curve.examples[arm] for arm in curve.arms if arm in curve.examples}
+    if not stored:
+        return None
+    first = next(iter(stored.values()))
+    arms = {curve.label(arm): shown for arm, shown in stored.items() if shown.image.shape == first.image.shape}
+    caption = "Segmentations of test cases: each arm's contours in colour, the reference standard in white."
+    wide, narrow = (png_uri(segmentation_figure(arms, narrow)) for narrow in (False, True))
+    alt = f"{caption} Arms shown: {', '.join(arms)}. Regions: {', '.join(first.regions)}."
+    return Picture(wide, narrow, alt, caption)
+
+
+def _facts(curve: Curve) -> list[tuple[str, str]]:
+    rows = curve.summary.filter(pl.col("metric") == curve.head.primary)
+    names = {"test_patients": "test patients", "test_cases": "test cases", "seeds": "seeds", "folds": "folds"}
+    return [("arms", str(len(curve.arms))), *((label, words.span(rows[column])) for column, label in names.items())]
+
+
+def _curve_alt(curve: Curve) -> str:
+    metric = curve.head.primary
+    digits = words.decimals(curve.summary.filter(pl.col("metric") == metric)["mean"])
+    lines = []
+    for arm in curve.arms:
+        rows = curve.scores(arm, metric).drop_nulls("mean").rows(named=True)
+        told = [f"{words.number(row['mean'], digits)} with {words.patients(row['train_patients'])} patients"
+                for row in rows[:1] + rows[1:][-1:]]
+        lines.append(f"{curve.label(arm)}: {', '.join(told) or words.MISSING}.")
+    return f"Line plot of {curve.metric_name(metric)} against labelled training patients. {' '.join(lines)}"
+
+
+def _gain_alt(curve: Curve) -> str:
+    metric = curve.head.primary
+    digits = words.decimals(curve.comparison.filter(pl.col("metric") == metric)["difference"])
+    lines = []
+    for arm in curve.arms:
+        rows = curve.differences(arm, metric).rows(named=True)
+        told = [f"{words.number(row['difference'], digits, signed=True)} "
+                f"({words.interval(row['low'], row['high'], digits, signed=True)}) at {words.percent(row['fraction'])}"
+                for row in rows]
+        if told:
+            lines.append(f"{curve.label(arm)}: {'; '.join(told)}.")
+    return f"Gain over the baseline in {curve.metric_name(metric)} by labelled share. {' '.join(lines)}"
+
+
+def _provenance(curves: Sequence[Curve], runs: Sequence[Pretrain], extra: dict[str, Any] | None) -> list[Table]:
+    tables = [provenance_table("This report", {**(extra or {}), "medssl": __version__})]
+    tables += [provenance_table(f"Curve: {curve.head.title}", curve.provenance) for curve in curves]
+    return tables + [provenance_table(f"Pretraining: {run.name}", run.provenance) for run in runs]

@@ -1,0 +1,221 @@
+"""Reads what a report shows: curve folders and pretrain run folders. Nothing is computed here but order and names."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from medssl.errors import RunError
+
+SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
+                   "test_patients", "test_cases")
+COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
+                      "multiplier", "multiplier_low", "multiplier_high")
+METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "dice": "Dice", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
+ERROR_METRICS = frozenset({"mae", "rmse"})
+"""Measured in the target's own unit, and the lower the better."""
+
+Role = Literal["baseline", "compared", "trivial"]
+
+
+class CurveHead(BaseModel):
+    """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with."""
+
+    title: str
+    task: Literal["classify", "segment", "regress"]
+    primary: str
+    higher_is_better: bool
+    unit: str = ""
+    baselines: dict[str, str]
+    labels: dict[str, str]
+    verdict: list[str]
+    fractions: list[float]
+    protocol: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Segmented slices. image (n, J, I) float; truth, prediction (n, J, I) uint8, where label k is regions[k - 1]."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    regions: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A curve folder: its head, its two tables, and whatever else it offers."""
+
+    head: CurveHead
+    summary: pl.DataFrame
+    comparison: pl.DataFrame
+    provenance: dict[str, Any]
+    recipe: str = ""
+    examples: Mapping[str, Examples] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> list[str]:
+        """Baselines first, then the arms compared with them, then trivial ones; each in the order of `labels`."""
+        order: tuple[Role, ...] = ("baseline", "compared", "trivial")
+        known = list(self.head.labels)
+        arms = self.summary["arm"].unique(maintain_order=True).to_list()
+        return sorted(arms, key=lambda arm: (order.index(self.role(arm)),
+                                             known.index(arm) if arm in known else len(known)))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric of the summary, the primary one first."""
+        found = self.summary["metric"].unique(maintain_order=True).to_list()
+        return sorted(found, key=lambda metric: metric != self.head.primary)
+
+    def role(self, arm: str) -> Role:
+        """An arm that others are compared with is a baseline; one that takes part in no comparison is trivial."""
+        if arm in self.head.baselines.values():
+            return "baseline"
+        return "compared" if arm in self.head.baselines else "trivial"
+
+    def label(self, arm: str) -> str:
+        return self.head.labels.get(arm, arm)
+
+    def metric_name(self, metric: str) -> str:
+        """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where the curve also has its parts."""
+        family, _, part = metric.partition("/")
+        name = METRIC_NAMES.get(family, family)
+        if part:
+            return f"{name} · {part}"
+        return f"mean {name}" if any(other.startswith(f"{family}/") for other in self.metrics) else name
+
+    def higher_is_better(self, metric: str) -> bool:
+        family = metric.partition("/")[0]
+        if family == self.head.primary.partition("/")[0]:
+            return self.head.higher_is_better
+        return family not in ERROR_METRICS
+
+    def unit(self, metric: str) -> str:
+        family = metric.partition("/")[0]
+        has_unit = family in ERROR_METRICS or metric == self.head.primary
+        return self.head.unit if has_unit else ""
+
+    def scores(self, arm: str, metric: str) -> pl.DataFrame:
+        """Rows of the summary for one line of the picture, few labels to many."""
+        return self.summary.filter(pl.col("arm") == arm, pl.col("metric") == metric).sort("fraction")
+
+    def differences(self, arm: str, metric: str) -> pl.DataFrame:
+        """Rows of the comparison for one line, few labels to many, with `train_patients` joined from the summary."""
+        patients = self.scores(arm, metric).select("fraction", "train_patients")
+        rows = self.comparison.filter(pl.col("arm") == arm, pl.col("metric") == metric)
+        return rows.join(patients, on="fraction", how="left").sort("fraction")
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrain:
+    """A finished pretrain run folder. log: a row a logged step; pictures: file stem -> PNG bytes."""
+
+    name: str
+    log: pl.DataFrame
+    provenance: dict[str, Any]
+    recipe: str = ""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def read_curve(folder: Path) -> Curve:
+    """Reads what `medssl curve` wrote; RunError names the file that is missing or does not fit."""
+    remedy = "run `medssl curve` on this recipe to its end, then `medssl report` again"
+    _require_folder(folder, remedy)
+    head_path = folder / "curve.json"
+    try:
+        head = CurveHead.model_validate(_read_json(head_path, remedy))
+    except ValidationError as error:
+        places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
+        raise RunError(f"{head_path} does not fit at: {places}", expected="the keys `medssl curve` writes",
+                       remedy=remedy) from None
+    summary = _read_table(folder / "summary.parquet", SUMMARY_COLUMNS, remedy)
+    if head.primary not in summary["metric"]:
+        raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
+                       expected=f"the primary metric that {head_path.name} names", remedy=remedy)
+    comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
+    examples = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+    return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
+                 _read_text(folder / "recipe.yaml"), examples)
+
+
+def read_pretrain(folder: Path) -> Pretrain:
+    """Reads what `medssl pretrain` wrote; RunError when the run is missing or unfinished."""
+    remedy = "let `medssl pretrain` finish (started again, it resumes), then `medssl report` again"
+    _require_folder(folder, remedy)
+    if not (folder / "model.json").is_file():
+        raise RunError(f"No {folder / 'model.json'}: the run has not finished", expected="a finished pretrain run",
+                       remedy=remedy)
+    pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
+    return Pretrain(folder.resolve().name, _read_log(folder / "metrics.jsonl", remedy),
+                    _read_json(folder / "provenance.json", remedy), _read_text(folder / "recipe.yaml"), pictures)
+
+
+def _require_folder(folder: Path, remedy: str) -> None:
+    if not folder.is_dir():
+        raise RunError(f"No folder {folder}", expected="a folder with the run's tables", remedy=remedy)
+
+
+def _require_file(path: Path, remedy: str) -> None:
+    if not path.is_file():
+        raise RunError(f"No file {path}", expected=f"{path.name} in the run's folder", remedy=remedy)
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    _require_file(path, remedy)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}", remedy=remedy) from None
+    if not isinstance(data, dict):
+        raise RunError(f"{path} holds a {type(data).__name__}", expected="a JSON object", remedy=remedy)
+    return data
+
+
+def _read_table(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame:
+    _require_file(path, remedy)
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path} is not Parquet: {error}", remedy=remedy) from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}", expected=f"{', '.join(columns)}",
+                       remedy=remedy)
+    return table.select(columns)
+
+
+def _read_log(path: Path, remedy: str) -> pl.DataFrame:
+    _require_file(path, remedy)
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        log = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path} cannot be read: {error}", expected="a JSON object a line", remedy=remedy) from None
+    missing = [name for name in ("step", "loss") if name not in log.columns]
+    if missing:
+        raise RunError(f"{path} has no {' and no '.join(missing)}", expected="a step and a loss a line", remedy=remedy)
+    return log
+
+
+def _read_examples(path: Path, remedy: str) -> Examples:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Examples(stored["image"], stored["truth"], stored["prediction"],
+                            tuple(str(name) for name in stored["regions"]))
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} cannot be read: {error}", expected="image, truth, prediction and regions",
+                       remedy=remedy) from None

@@ -1,0 +1,75 @@
+"""Numbers as a reader meets them. One rounding rule for pictures, tables and alternative texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MISSING = "–"
+MINUS = "−"
+LEVEL = "95 %"
+"""The level of every interval in a curve folder; see `medssl.metrics.intervals`."""
+
+
+def decimals(values: Iterable[float | None]) -> int:
+    """Digits after the point that a column deserves: 0.812, but 7.31 and 12.4 and 231."""
+    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0.0)
+    return 3 if largest <= 1.5 else 2 if largest < 20 else 1 if largest < 200 else 0
+
+
+def number(value: float | None, digits: int, signed: bool = False) -> str:
+    """Fixed decimals with a true minus sign; a dash where there is no value."""
+    if value is None or math.isnan(value):
+        return MISSING
+    value = round(value, digits) + 0.0  # no sign on what rounds to zero
+    text = f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, digits: int, signed: bool = False) -> str:
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return MISSING
+    return f"{number(low, digits, signed)} to {number(high, digits, signed)}"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
+
+
+def patients(count: float) -> str:
+    """Folds may differ by a patient, so that a mean count need not be whole."""
+    return f"{count:.0f}"
+
+
+def p_value(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def multiplier(value: float | None, fraction: float) -> str:
+    """Infinite means: better than the baseline with every label there is, which is 1 / fraction times as many."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"> {1 / fraction:.3g}×" if math.isinf(value) else f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+
+
+def duration(seconds: float) -> str:
+    """Two largest units: "1 h 12 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def span(values: Iterable[float | None]) -> str:
+    """"5" when all agree, "3 to 5" when they do not."""
+    known = sorted({round(v) for v in values if v is not None})
+    if not known:
+        return MISSING
+    return str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def sentence(text: str) -> str:
+    """First letter upper case, the rest as it is."""
+    return text[:1].upper() + text[1:]
