@@ -1,0 +1,139 @@
+"""A trained model judged case by case: the same boxes and sizes as in training, nothing random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import polars as pl
+import torch
+from monai.inferers import sliding_window_inference
+
+from medssl.augment.policy import PolicyConfig, ViewPolicy
+from medssl.data.loader import cut
+from medssl.data.source import Data
+from medssl.models import Encoder
+from medssl.tasks import LabelledModel
+from medssl.train.build import view_size
+from medssl.train.launch import Precision, launch
+from medssl.types import Batch, ViewSpec
+
+CLIPS = 4
+"""Boxes per case that are averaged where a case is larger than the box, evenly spread over it."""
+
+Judged = tuple[dict, np.ndarray, np.ndarray | None]
+"""A manifest row, the task's output for it, and its mask where the task needs one."""
+
+
+def predict(
+    model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
+    batch_size: int = 64,
+) -> pl.DataFrame:
+    """One row a case and name: case_id, patient_id, name, target, prediction, and the case's attributes."""
+    rows = [asdict(row) for case, output, mask in outputs(model, data, cases, augment, precision, batch_size)
+            for row in model.task.judge(case, output, mask)]
+    schema = {"case_id": pl.String, "patient_id": pl.String, "name": pl.String, "target": pl.Float64,
+              "prediction": pl.Float64}
+    attributes = cases.select("case_id", *[c for c in cases.columns if c.startswith("attr.")])
+    return pl.DataFrame(rows, schema=schema).join(attributes, on="case_id", how="left")
+
+
+def outputs(
+    model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
+    batch_size: int = 64,
+) -> Iterator[Judged]:
+    """The task's output for each case: (L,), or (R, *S) logits on the prepared grid for dense tasks."""
+    if model.task.needs_mask:
+        yield from _dense(model, data, cases, augment, precision, batch_size)
+        return
+
+    def score(images: torch.Tensor) -> torch.Tensor:
+        return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
+
+    values = _per_case(model, score, data, cases, augment, precision, batch_size)
+    yield from ((case, value, None) for case, value in zip(cases.to_dicts(), values, strict=True))
+
+
+def pooled_features(
+    encoder: Encoder, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
+    batch_size: int = 64,
+) -> np.ndarray:
+    """(cases, D): an encoder's pooled features, averaged over a case's boxes."""
+    return _per_case(encoder, lambda images: encoder(images).pooled.float(), data, cases, augment, precision, batch_size)
+
+
+def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
+    """(cases, D): the pixels of the first box of each case, shrunk to `size` along both axes of the plane."""
+    images = [_boxes(data, case_id, 1)[0] for case_id in cases["case_id"]]
+    shrunk = [torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image).float(), size) for image in images]
+    return torch.stack(shrunk).flatten(1).numpy()
+
+
+@torch.no_grad()
+def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
+              batch_size: int) -> np.ndarray:
+    """Mean over a case's boxes of score(images (B, C, *S)) -> (B, n)."""
+    fabric = launch(precision)
+    module.eval().to(fabric.device)
+    policy = ViewPolicy(PolicyConfig(size=augment.size), ViewSpec(), seed=0)
+    sums: dict[str, list[np.ndarray]] = {}
+    queue = [(case_id, box) for case_id in cases["case_id"] for box in range(_box_count(data, case_id))]
+    for start in range(0, len(queue), batch_size):
+        part = queue[start : start + batch_size]
+        images = np.stack([_boxes(data, case_id, _box_count(data, case_id))[box] for case_id, box in part])
+        batch = Batch([case_id for case_id, _ in part], fabric.to_device(torch.from_numpy(images).float()),
+                      epochs=[0] * len(part))
+        with fabric.autocast():
+            values = score(policy(batch).images[0]).float().cpu().numpy()
+        for (case_id, _), value in zip(part, values, strict=True):
+            sums.setdefault(case_id, []).append(value)
+    return np.stack([np.mean(sums[case_id], axis=0) for case_id in cases["case_id"]])
+
+
+def _box_count(data: Data, case_id: str) -> int:
+    size, period = data.config.box.size, data.config.box.period
+    shape = data.cache.shape(case_id)[1:]
+    if size is None and not data.config.box.planar:
+        return 1
+    if data.config.box.planar:
+        return min(CLIPS, shape[0])
+    extent = ((size[0] - 1) * period + 1, *size[1:])
+    return CLIPS if any(n > e for n, e in zip(shape, extent, strict=True)) else 1
+
+
+def _boxes(data: Data, case_id: str, count: int) -> list[np.ndarray]:
+    """`count` boxes spread evenly over the case, along its diagonal."""
+    array, box = data.cache.array(case_id), data.config.box
+    shape = array.shape[1:]
+    if box.planar:
+        places = np.linspace(0, shape[0] - 1, count + 2).round().astype(int)[1:-1]
+        size = (1, *(box.size or shape)[-2:])
+        return [cut(array, (int(k), 0, 0), size)[:, 0] for k in places]
+    size = tuple(box.size or shape)
+    extent = ((size[0] - 1) * box.period + 1, *size[1:]) if box.period > 1 else size
+    shares = np.linspace(0, 1, count) if count > 1 else np.array([0.5])
+    room = [max(n - e, 0) for n, e in zip(shape, extent, strict=True)]
+    return [cut(array, tuple(int(round(share * r)) for r in room), size, box.period) for share in shares]
+
+
+@torch.no_grad()
+def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
+           batch_size: int) -> Iterator[Judged]:
+    """Sliding windows of the training box over the whole case; slice by slice for planar models."""
+    fabric = launch(precision)
+    model.eval().to(fabric.device)
+    window = view_size(data, augment)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
+
+    for case in cases.to_dicts():
+        sample = data.cache.read(case["case_id"])
+        image = fabric.to_device(torch.from_numpy(sample.array))
+        planar = data.config.box.planar
+        batch = image.transpose(0, 1) if planar else image[None]  # (K, C, J, I) or (1, C, *S)
+        with fabric.autocast():
+            found = sliding_window_inference(batch, window, batch_size, logits, overlap=0.25, mode="gaussian")
+        found = found.transpose(0, 1) if planar else found[0]
+        yield case, found.float().cpu().numpy(), sample.mask

@@ -1,0 +1,88 @@
+"""Encoders made to measure, and started from the weights of an earlier run whose patients are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl.augment.policy import PolicyConfig
+from medssl.data.source import Data
+from medssl.errors import ConfigError, LeakageError
+from medssl.models import Encoder, EncoderConfig, build_encoder
+from medssl.models.weights import load_into, load_parts
+from medssl.tasks import LabelledModel, TaskConfig, build_task
+from medssl.train.run import patient_digest
+
+
+def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> Encoder:
+    """A fresh encoder whose channels, axes and (for a ViT) picture size are those of the data.
+
+    Raises ConfigError where the size is not known before a case is read, or does not fit the patches.
+    """
+    known = {"channels": data.channels}
+    if "dims" in type(config).model_fields:
+        known["dims"] = data.dims
+    if "size" in type(config).model_fields:
+        known["size"] = view_size(data, augment)
+    return build_encoder(type(config).model_validate(config.model_dump() | known))
+
+
+def view_size(data: Data, augment: PolicyConfig) -> tuple[int, ...]:
+    """Spatial size of what an encoder is given: the view's, else the box's, else the prepared case's."""
+    case = data.cache.shape(data.cases["case_id"][0])[1:]
+    box = tuple(data.config.box.size or case)[-data.dims:]
+    if augment.size is None:
+        return box
+    return (*box[: len(box) - len(augment.size)], *augment.size)
+
+
+def labelled_model(
+    task: TaskConfig, encoder: EncoderConfig, data: Data, augment: PolicyConfig, init: Path | None = None,
+    with_decoder: bool = False,
+) -> LabelledModel:
+    """An encoder with a task on it, fresh or from `init`'s weights.
+
+    Raises ConfigError where `init` learnt from scans that were prepared differently, or has no decoder to give.
+    """
+    if init is None:
+        return _model(task, fitted_encoder(encoder, data, augment), data)
+    tensors, description = load_parts(init)
+    ours = data.config.prepare.model_dump(mode="json")
+    if description["preprocessing"] != ours:
+        differing = [k for k in ours if ours[k] != description["preprocessing"].get(k)]
+        raise ConfigError(f"The scans that {init} learnt from were prepared differently ({', '.join(differing)})",
+                          expected=f"data.prepare {description['preprocessing']}",
+                          remedy="copy these settings into this recipe, or pretrain again")
+    model = _model(task, fitted_encoder(encoder, data, augment), data)
+    load_into(model.encoder, tensors, "encoder")
+    if with_decoder:
+        if "decoder" not in tensors or not hasattr(model.task, "decoder"):
+            raise ConfigError(f"{init} and the task {task.name!r} have no decoder in common",
+                              expected="a masked-reconstruction run and a segmentation task",
+                              remedy="leave `decoder` out of this arm")
+        load_into(model.task.decoder, tensors, "decoder")
+    return model
+
+
+def encoder_config_of(run: Path) -> dict:
+    """The encoder's config as a run's model.json has it."""
+    return load_parts(run)[1]["encoder"]
+
+
+def refuse_seen(run: Path, data: Data, judged: list[str]) -> None:
+    """LeakageError when a model saw a patient that it is to be judged on, or when that cannot be told."""
+    description = load_parts(run)[1]
+    if description["patients_named_by"] != data.manifest.card.patients_named_by:
+        return
+    if description["pseudonym_key"] != data.manifest.key_id:
+        raise LeakageError(f"{run} names its patients by another key than this manifest, so nobody can tell whether it "
+                           "saw those it is to be judged on", expected="one pseudonym key for both",
+                           remedy="build both manifests with the same key and pretrain again")
+    seen = sorted(set(description["patients_seen"]) & {patient_digest(patient) for patient in judged})
+    if seen:
+        raise LeakageError(f"{run} was trained on {len(seen)} of the {len(judged)} patients that it is to be judged on "
+                           f"(digests {', '.join(seen[:3])} …)", expected="none",
+                           remedy="pretrain on the training patients of this very manifest and protocol")
+
+
+def _model(task: TaskConfig, encoder: Encoder, data: Data) -> LabelledModel:
+    return LabelledModel(encoder, build_task(task, encoder, data.manifest.regions))

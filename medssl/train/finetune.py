@@ -1,0 +1,95 @@
+"""The finetuning step: a task on labelled patients, from scratch or from a pretrained encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import torch
+from pydantic import model_validator
+
+from medssl.augment.policy import PolicyConfig, ViewPolicy
+from medssl.config import Config
+from medssl.data.fraction import nested_fractions
+from medssl.data.loader import Loader
+from medssl.data.source import Data, DataConfig, open_data
+from medssl.errors import ManifestError
+from medssl.models import EncoderConfig
+from medssl.models.weights import load_parts, save_model
+from medssl.rng import torch_seed
+from medssl.tasks import TASKS, LabelledModel, TaskConfig
+from medssl.train.build import encoder_config_of, labelled_model
+from medssl.train.loop import Fitted, TrainConfig, fit
+from medssl.train.pretrain import model_description
+from medssl.train.run import finish_run, open_run
+
+
+class FinetuneConfig(Config):
+    """A finetuning recipe: give either `encoder` (from scratch) or `init` (a pretraining run folder)."""
+
+    step: Literal["finetune"] = "finetune"
+    title: str = ""
+    data: DataConfig
+    task: TaskConfig
+    encoder: EncoderConfig | None = None
+    init: Path | None = None
+    decoder: bool = False
+    """Take over the pretrained decoder too."""
+    augment: PolicyConfig = PolicyConfig()
+    train: TrainConfig = TrainConfig()
+    fraction: float = 1.0
+    """Share of the labelled training patients to learn from."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_start(self) -> FinetuneConfig:
+        if (self.encoder is None) == (self.init is None):
+            raise ValueError("give either `encoder` or `init`")
+        return self
+
+
+def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None) -> Path:
+    """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left as it is."""
+    data = open_data(config.data)
+    labelled = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == "train"))
+    patients = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
+    open_run(out, config, seed=config.seed, manifest=data.manifest.digest, patients=len(patients))
+    if (out / "model.json").is_file():
+        return out
+    encoder = config.encoder or FinetuneConfig.model_validate(
+        config.model_dump() | {"init": None, "encoder": encoder_config_of(config.init)}).encoder
+    torch.manual_seed(torch_seed(config.seed, "weights"))
+    model = labelled_model(config.task, encoder, data, config.augment, config.init, config.decoder)
+    cases = labelled.filter(pl.col("patient_id").is_in(patients))
+    fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress)
+    finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
+    description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
+    if config.init:
+        description["patients_seen"] = sorted(
+            {*description["patients_seen"], *load_parts(config.init)[1]["patients_seen"]})
+    save_model(out, model.parts(), description)
+    return out
+
+
+def fit_labelled(
+    model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, train: TrainConfig, seed: int,
+    folder: Path | None = None, progress: Callable[..., None] | None = None,
+) -> Fitted:
+    """Trains a labelled model in place on `cases`."""
+    loader = Loader(data.cache, cases["case_id"].to_list(), data.config.box, train.batch_size, seed,
+                    target=model.task.prepare_targets(cases), with_mask=model.task.needs_mask)
+    return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress)
+
+
+def label_fractions(task: TaskConfig, labelled: pl.DataFrame, fractions: list[float], seed: int) -> dict[float, list[str]]:
+    """Nested draws of the labelled patients, stratified as the task says; ManifestError where there is none."""
+    if len(labelled) == 0:
+        raise ManifestError(f"No training case has a label for the task {task.name!r}", expected="labelled train cases",
+                            remedy="look at medssl check's counts per split and label")
+    by_patient: dict[str, list] = {}
+    for patient, stratum in zip(labelled["patient_id"], TASKS[task.name].strata(task, labelled), strict=True):
+        by_patient.setdefault(patient, []).append(stratum)
+    strata = [str(max(values, key=lambda v: (values.count(v), str(v)))) for values in by_patient.values()]
+    return nested_fractions(list(by_patient), strata, fractions, seed)

@@ -1,0 +1,75 @@
+"""The pretraining step: an objective on the unlabelled training patients, and nothing of anyone else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from medssl.augment.policy import PolicyConfig, ViewPolicy
+from medssl.config import Config
+from medssl.data.loader import Loader
+from medssl.data.source import Data, DataConfig, open_data
+from medssl.models import EncoderConfig
+from medssl.models.weights import save_model
+from medssl.objectives import ObjectiveConfig, build_objective
+from medssl.rng import torch_seed
+from medssl.train.build import fitted_encoder
+from medssl.train.loop import TrainConfig, fit
+from medssl.train.run import finish_run, open_run, patient_digest
+
+
+class PretrainConfig(Config):
+    """A pretraining recipe."""
+
+    step: Literal["pretrain"] = "pretrain"
+    title: str = ""
+    data: DataConfig
+    encoder: EncoderConfig
+    """Channels and spatial axes are taken from the data."""
+    objective: ObjectiveConfig
+    augment: PolicyConfig = PolicyConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+
+
+def pretrain(
+    config: PretrainConfig, out: Path, patients: Collection[str] | None = None, data: Data | None = None,
+    progress: Callable[..., None] | None = None,
+) -> Path:
+    """Trains without labels, and leaves a run folder with model.safetensors; a finished folder is left as it is.
+
+    Args:
+        patients: pseudonyms of those who may be seen; by default the train split's.
+        data: the opened `config.data`, where the caller has it already.
+    """
+    data = data or open_data(config.data)
+    cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
+    open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
+             patients=cases["patient_id"].n_unique())
+    if (out / "model.json").is_file():
+        return out
+    loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
+    torch.manual_seed(torch_seed(config.seed, "weights"))
+    module = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
+    policy = ViewPolicy(config.augment, module.view_spec, config.seed)
+    fitted = fit(module, loader, policy, config.train, out, progress)
+    finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
+    save_model(out, module.parts(), model_description(data, cases["patient_id"].unique().to_list()) | {
+        "objective": config.objective.model_dump(mode="json")})
+    return out
+
+
+def model_description(data: Data, patients: list[str]) -> dict[str, Any]:
+    """What model.json says of the data: how to prepare a scan, and whom the model has seen, as digests."""
+    return {
+        "preprocessing": data.config.prepare.model_dump(mode="json"),
+        "box": data.config.box.model_dump(mode="json"),
+        "channels": data.manifest.channels,
+        "patients_seen": sorted(patient_digest(patient) for patient in patients),
+        "patients_named_by": data.manifest.card.patients_named_by,
+        "pseudonym_key": data.manifest.key_id,
+        "manifest": data.manifest.digest,
+    }
