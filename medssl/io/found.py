@@ -1,0 +1,39 @@
+"""What a walk through a folder yields: scans, and files that are none, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medssl.types import Kind
+
+
+@dataclass(frozen=True)
+class FoundScan:
+    """A scan that `open_scan` would read, known from its header alone.
+
+    paths: its files: one, two (.hdr and .img), or the slices of a DICOM volume in order of their positions.
+    modality: DICOM's code, or "OT" where the file does not say.
+    patient, study: identity as the file has it, in memory only, so that a manifest can put a pseudonym in its place;
+        never printed.
+    series: SeriesInstanceUID, by which `open_scan(folder, series=...)` chooses.
+    header: whitelisted fields only (see io/phi.py).
+    """
+
+    paths: tuple[Path, ...]
+    kind: Kind
+    modality: str = "OT"
+    patient: str | None = field(default=None, repr=False)
+    study: str | None = field(default=None, repr=False)
+    series: str | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is no scan. The reason names neither the file nor the patient, so it may be saved."""
+
+    path: Path
+    reason: str
