@@ -61,9 +61,9 @@ def comparison_table(curve: Curve, metric: str) -> Table:
                 for row in curve.differences(arm, metric).iter_rows(named=True)]
         if body:
             groups.append(Group(f"{curve.label(arm)} vs {curve.label(curve.head.baselines.get(arm, ''))}", body))
-    caption = f"{words.sentence(curve.metric_name(metric))}: paired difference, positive is better"
-    return Table(caption, ["labelled share", f"difference ({words.LEVEL} interval)",
-                           "p, corrected (Holm)", f"label multiplier ({words.LEVEL} interval)"], groups)
+    caption = (f"{words.sentence(curve.metric_name(metric))}: paired difference (positive is better) and label "
+               f"multiplier, with {words.LEVEL} intervals")
+    return Table(caption, ["labelled share", "difference", "corrected p", "label multiplier"], groups)
 
 
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:
@@ -106,4 +106,4 @@ def _flatten(facts: Any, key: str = "") -> list[tuple[str, str]]:
         return [(key, ", ".join(map(str, facts)) or words.MISSING)]
     if key.endswith("seconds") and isinstance(facts, int | float):
         return [(key, words.duration(facts))]
-    return [(key, words.MISSING if facts is None else str(facts))]
+    return [(key, words.MISSING if facts is None else words.without_folders(str(facts)))]

@@ -221,16 +221,17 @@ def _score_panel(axes: Axes, curve: Curve, metric: str, inches: float) -> None:
 
 def _saving(axes: Axes, curve: Curve, metric: str) -> None:
     """Points from the best arm's clear win with fewest labels to where its baseline has the same score."""
-    clear = curve.comparison.filter(pl.col("metric") == metric, pl.col("low") > 0, pl.col("multiplier") > 1)
+    scores = curve.summary.select("arm", "fraction", "metric", "train_patients", score="mean")
+    clear = (curve.comparison.filter(pl.col("metric") == metric, pl.col("low") > 0, pl.col("multiplier") > 1)
+             .join(scores, on=["arm", "fraction", "metric"]).sort("fraction", -pl.col("difference")))
     if not clear.height:
         return
-    win = clear.sort("fraction", -pl.col("difference")).row(0, named=True)
-    start = curve.scores(win["arm"], metric).filter(pl.col("fraction") == win["fraction"]).row(0, named=True)
-    patients, score = curve.summary.filter(pl.col("metric") == metric)["train_patients"], start["mean"]
+    win = clear.row(0, named=True)
+    score, patients = win["score"], scores.filter(pl.col("metric") == metric)["train_patients"]
     left, right = (_dodge(curve.arms.index(arm), len(curve.arms), patients) for arm in (win["arm"], win["baseline"]))
-    end = min(start["train_patients"] * win["multiplier"] * right, axes.get_xlim()[1])
+    end = min(win["train_patients"] * win["multiplier"] * right, axes.get_xlim()[1])
     color = _styles(curve)[win["arm"]].color
-    axes.annotate("", (end, score), (start["train_patients"] * left, score), zorder=1,
+    axes.annotate("", (end, score), (win["train_patients"] * left, score), zorder=1,
                   arrowprops={"arrowstyle": "-|>", "linestyle": "dotted", "color": color, "shrinkA": 6, "shrinkB": 0})
     times = words.multiplier(win["multiplier"], win["fraction"])
     clear_side = -12 if curve.higher_is_better(metric) else 12  # points; beyond the end of the arrow no line is near

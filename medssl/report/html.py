@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -84,8 +85,9 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
         curves=[_curve_part(curve, f"curve-{index}") for index, curve in enumerate(read_curves, 1)],
         pretrains=[_pretrain_part(run, f"pretrain-{index}") for index, run in enumerate(read_runs, 1)],
         provenance=_provenance(read_curves, read_runs, extra_provenance),
-        recipes=[(name, text) for name, text in
-                 [(c.head.title, c.recipe) for c in read_curves] + [(r.name, r.recipe) for r in read_runs] if text],
+        recipes=[(name, yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True))
+                 for name, recipe in [(curve.head.title, curve.recipe) for curve in read_curves]
+                 + [(run.name, run.recipe) for run in read_runs] if recipe],
     )
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,6 +197,14 @@ def _gain_alt(curve: Curve) -> str:
         if told:
             lines.append(f"{curve.label(arm)}: {'; '.join(told)}.")
     return f"Gain over the baseline in {curve.metric_name(metric)} by labelled share. {' '.join(lines)}"
+
+
+def _without_folders(recipe: Any) -> Any:
+    if isinstance(recipe, dict):
+        return {key: _without_folders(value) for key, value in recipe.items()}
+    if isinstance(recipe, list):
+        return [_without_folders(value) for value in recipe]
+    return words.without_folders(recipe) if isinstance(recipe, str) else recipe
 
 
 def _provenance(curves: Sequence[Curve], runs: Sequence[Pretrain], extra: dict[str, Any] | None) -> list[Table]:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
+from medssl.config import read_yaml
 from medssl.errors import RunError
 
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
@@ -59,7 +60,7 @@ class Curve:
     summary: pl.DataFrame
     comparison: pl.DataFrame
     provenance: dict[str, Any]
-    recipe: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Examples] = field(default_factory=dict)
 
     @property
@@ -123,7 +124,7 @@ class Pretrain:
     name: str
     log: pl.DataFrame
     provenance: dict[str, Any]
-    recipe: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -145,7 +146,7 @@ def read_curve(folder: Path) -> Curve:
     comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
     examples = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
-                 _read_text(folder / "recipe.yaml"), examples)
+                 _read_recipe(folder / "recipe.yaml"), examples)
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -157,7 +158,7 @@ def read_pretrain(folder: Path) -> Pretrain:
                        remedy=remedy)
     pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
     return Pretrain(folder.resolve().name, _read_log(folder / "metrics.jsonl", remedy),
-                    _read_json(folder / "provenance.json", remedy), _read_text(folder / "recipe.yaml"), pictures)
+                    _read_json(folder / "provenance.json", remedy), _read_recipe(folder / "recipe.yaml"), pictures)
 
 
 def _require_folder(folder: Path, remedy: str) -> None:
@@ -170,8 +171,8 @@ def _require_file(path: Path, remedy: str) -> None:
         raise RunError(f"No file {path}", expected=f"{path.name} in the run's folder", remedy=remedy)
 
 
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _read_recipe(path: Path) -> dict[str, Any]:
+    return read_yaml(path) if path.is_file() else {}
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import PurePosixPath, PureWindowsPath
 
 MISSING = "–"
 MINUS = "−"
@@ -68,6 +69,14 @@ def span(values: Iterable[float | None]) -> str:
     if not known:
         return MISSING
     return str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def without_folders(text: str) -> str:
+    """The last part of an absolute path, anything else as it is: a hospital's folders may name people."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(text).is_absolute():
+            return kind(text).name
+    return text
 
 
 def sentence(text: str) -> str:

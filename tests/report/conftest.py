@@ -66,7 +66,7 @@ def write_curve(folder: Path, task: str, **head: object) -> None:
         "manifest_digest": "9f86d081884c", "seeds": [0, 1, 2, 3, 4], "device": "cpu", "seconds": 4361.5,
         "command": "medssl curve pipelines/chexpert/curve.yaml arms.mae.init=runs/mae",
         "machine": {"cores": 2, "system": "Linux"}}))
-    (folder / "recipe.yaml").write_text("seed: 0\narms:\n  mae:\n    init: runs/mae\n")
+    (folder / "recipe.yaml").write_text("seed: 0\narms:\n  mae:\n    init: /data/Smith^John/mae\n")
     if task == "segment":
         _write_examples(folder / "examples")
 
