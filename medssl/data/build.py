@@ -1,0 +1,212 @@
+"""Card + folder -> Manifest: filters, files, pseudonyms, typed labels and attributes, splits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from medssl.data.card import Card, Source
+from medssl.data.manifest import Manifest
+from medssl.data.pseudonym import check_key, key_id, pseudonym
+from medssl.data.rows import Progress, Skips, fill, locate_files, raw_rows, walk
+from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
+from medssl.errors import ManifestError
+
+SPLIT_WORDS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
+OLDEST = 90.0
+_DATE = r"^(\d{4}[-/.]?\d{2}[-/.]?\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T_].*)?$"
+_AGE = re.compile(r"0*(\d+(?:\.\d+)?)\s*([YMWDymwd]?)")
+_PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
+
+
+def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None = None) -> Manifest:
+    """Makes the manifest of a data set.
+
+    Args:
+        card: how the folder becomes rows.
+        folder: where the data set lies; the card's paths begin here.
+        key: the secret of the pseudonyms (`load_key`), at least 32 bytes.
+        progress: called as progress(files seen, 0), since how many there will be is not known.
+
+    Raises ManifestError when the folder does not fit the card, and LeakageError when a patient is in two splits. What
+    is left out (filtered, without image, without patient, doubled) is listed in `Manifest.skipped`.
+    """
+    check_key(key)
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise ManifestError(f"No folder {folder}", expected=f"the folder of {card.name}", remedy="check the path")
+    skips = Skips()
+    present = [] if card.layout == "scan" else walk(folder, progress)
+    frame = raw_rows(card, folder, present, skips, progress)
+    frame = _filtered(frame, card, skips)
+    frame = locate_files(frame, card, folder, present, skips)
+    frame = _identified(frame, card, key, skips)
+    cases = _without_doubles(frame.select(_columns(frame, card)), frame, card, skips)
+    if cases.is_empty():
+        raise _nothing_left(skips, card)
+    refuse_overlap(cases)
+    files = _files(frame.unique("case_id", keep="first"), card, folder).join(cases, on="case_id", how="semi")
+    return Manifest(cases.sort("case_id"), files.sort("case_id", maintain_order=True), card, skips.frame(), key_id(key))
+
+
+def _filtered(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
+    shown = fill(next(iter(card.files.values()), "{path}"), skip_blanks=True)
+    for item in card.filters:
+        regex = re.compile(item.keep or item.drop)
+        value = frame.select(fill(item.source, skip_blanks=True).fill_null("").alias("value"))["value"]
+        matching = [text for text in value.unique() if regex.fullmatch(text)]
+        stays = value.is_in(matching) if item.keep else ~value.is_in(matching)
+        skips.add(frame.filter(~stays).select(shown).to_series(), f"left out by the card: {item.reason}",
+                  "change the card's `filters` to keep it")
+        frame = frame.filter(stays)
+    if card.layout == "scan" and card.kind:
+        other = frame.filter(pl.col("kind") != card.kind)
+        skips.add(other["path"], f"not a {card.kind}, as the card asks for", "remove the card's `kind` to keep it")
+        frame = frame.filter(pl.col("kind") == card.kind)
+    return frame
+
+
+def _identified(frame: pl.DataFrame, card: Card, key: bytes, skips: Skips) -> pl.DataFrame:
+    """Adds case_id, the raw `id:patient`, patient_id and study_id; rows without a patient are skipped."""
+    first = f"file:{card.channels[0]}"
+    case_ids = [pseudonym(key, "c", card.name, path) for path in frame[first]]
+    frame = frame.with_columns(
+        pl.Series("case_id", case_ids, dtype=pl.String),
+        pl.coalesce(fill(template) for template in card.patient).alias("id:patient"),
+    )
+    nobody = frame.filter(pl.col("id:patient").is_null())
+    skips.add(nobody[first], "no patient id, so that its split cannot be trusted",
+              "fill in the id, or give the card another template under `patient`", nobody["case_id"])
+    frame = frame.filter(pl.col("id:patient").is_not_null())
+    raw_study = fill(card.study) if card.study else pl.lit(None, pl.String)
+    frame = frame.with_columns(pl.coalesce(raw_study, "case_id").alias("id:study"))
+    space = card.patients_named_by
+    named = {raw: pseudonym(key, "p", space, raw) for raw in frame["id:patient"].unique()}
+    studies = [pseudonym(key, "s", space, *pair) for pair in frame.select("id:patient", "id:study").rows()]
+    return frame.with_columns(
+        frame["id:patient"].replace_strict(named, return_dtype=pl.String).alias("patient_id"),
+        pl.Series("study_id", studies, dtype=pl.String),
+    )
+
+
+def _columns(frame: pl.DataFrame, card: Card) -> list[pl.Series | pl.Expr]:
+    """The columns of the cases table, in order."""
+    scan = card.layout == "scan"
+    mask = pl.col("file:mask").is_not_null() if card.mask else pl.lit(False)
+    return [
+        *(pl.col(name) for name in ("case_id", "patient_id", "study_id")),
+        (pl.col("kind") if scan else pl.lit(card.kind)).alias("kind"),
+        (pl.col("modality") if card.modality is None else pl.lit(card.modality)).alias("modality"),
+        _splits(frame, card),
+        *(_value(frame, name, source, card) for name, source in card.sources.items()),
+        mask.alias("has_mask"),
+    ]
+
+
+def _splits(frame: pl.DataFrame, card: Card) -> pl.Series:
+    rule = card.split
+    if rule.source:
+        words = frame.select(fill(rule.source, skip_blanks=True).str.to_lowercase()).to_series()
+        decided = words.replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
+    else:
+        people = frame["id:patient"].unique().to_list()
+        chosen = dict(zip(people, assign_by_hash(card.patients_named_by, people, rule.shares), strict=True))
+        words = frame["id:patient"]
+        decided = words.replace_strict(chosen, return_dtype=pl.String)
+    if "split:table" in frame.columns:
+        decided = frame["split:table"].fill_null(decided)
+    unknown = words.filter(decided.is_null())
+    if len(unknown):
+        raise ManifestError(
+            f"{len(unknown)} row(s) have an unknown split in {rule.source}: {_examples(unknown)}",
+            expected="one of " + ", ".join(SPLIT_WORDS), remedy="correct the table, or split by hash (`shares:`)",
+        )
+    return decided.alias("split")
+
+
+def _value(frame: pl.DataFrame, name: str, source: Source, card: Card) -> pl.Series:
+    """One label or attribute: text through its map, then typed. ManifestError for a value that does not fit."""
+    raw = frame.select(fill(source.source, skip_blanks=True)).to_series()
+    value = raw
+    if source.values is not None:
+        unlisted = raw.filter(~raw.is_in(list(source.values)) & raw.is_not_null())
+        if len(unlisted):
+            raise ManifestError(
+                f"{name}: {len(unlisted)} row(s) of {source.source} hold a value that the card does not list: "
+                f"{_examples(unlisted)}",
+                expected="one of " + ", ".join(source.values),
+                remedy="add the value under `values` in the card; `null` makes it missing",
+            )
+        meant = {old: None if new is None else f"{new:g}" if isinstance(new, float) else new
+                 for old, new in source.values.items()}
+        value = raw.replace_strict(meant, default=None, return_dtype=pl.String)
+    if source.unit == "text":
+        _refuse_dates(name, source, value)
+        return value.alias(name)
+    number = _years(value) if source.unit == "years" else value.cast(pl.Float64, strict=False)
+    number = number.set(number.is_infinite() | number.is_nan(), None)
+    wrong = value.filter(number.is_null() & value.is_not_null())
+    if len(wrong):
+        raise ManifestError(
+            f"{name}: {len(wrong)} row(s) of {source.source} are not numbers: {_examples(wrong)}",
+            expected="a number" if source.unit == "number" else "an age such as 58, 058Y or 18M",
+            remedy="correct the table, or give the card a `values` map for this column",
+        )
+    blank = card.labels.blank if name.removeprefix("label.") in card.labels.columns else None
+    return (number if blank is None or not name.startswith("label.") else number.fill_null(blank)).alias(name)
+
+
+def _years(value: pl.Series) -> pl.Series:
+    """Ages in years; those above 89 become 90, as HIPAA's Safe Harbor asks."""
+    years = {}
+    for text in value.drop_nulls().unique():
+        match = _AGE.fullmatch(text)
+        years[text] = min(float(match[1]) / _PER_YEAR[match[2].upper()], 1e9) if match else None
+    number = value.replace_strict(years, default=None, return_dtype=pl.Float64)
+    return number.set(number > 89, OLDEST)
+
+
+def _refuse_dates(name: str, source: Source, value: pl.Series) -> None:
+    dates = value.filter(value.str.contains(_DATE).fill_null(False))
+    if len(dates):
+        raise ManifestError(f"{name}: {len(dates)} row(s) of {source.source} look like dates",
+                            expected="no dates in a manifest, since they help to name a person",
+                            remedy="leave the column out of the card, or turn it into an interval")
+
+
+def _without_doubles(cases: pl.DataFrame, frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
+    """One row a case: equal rows become one, and rows that contradict each other all go."""
+    cases = cases.with_columns(frame[f"file:{card.channels[0]}"].alias("what"))
+    repeated = cases.is_duplicated() & ~cases.select(pl.int_range(pl.len()).over(cases.columns) == 0).to_series()
+    again = cases.filter(repeated)
+    skips.add(again["what"], "row that repeats another", "remove the repetition", again["case_id"])
+    cases = cases.filter(~repeated)
+    contradicting = cases["case_id"].is_duplicated()
+    odd = cases.filter(contradicting)
+    skips.add(odd["what"], "rows of an image contradict each other", "keep the right one in the table", odd["case_id"])
+    return cases.filter(~contradicting).drop("what")
+
+
+def _files(frame: pl.DataFrame, card: Card, folder: Path) -> pl.DataFrame:
+    """(case_id, role, path): absolute paths, one row a file, the slices of a series in their order."""
+    if card.layout == "scan":
+        files = frame.select("case_id", role=pl.lit("image"), path="slices:image").explode("path")
+    else:
+        roles = [*card.channels, *(["mask"] if card.mask else [])]
+        files = pl.concat(frame.select("case_id", role=pl.lit(role), path=f"file:{role}") for role in roles)
+    return files.filter(pl.col("path").is_not_null()).with_columns(path=f"{folder}/" + pl.col("path"))
+
+
+def _nothing_left(skips: Skips, card: Card) -> ManifestError:
+    reasons = skips.frame().group_by("reason", maintain_order=True).agg(pl.col("count").sum(), pl.col("remedy").first())
+    listed = "; ".join(f"{count} × {reason}" for reason, count, _ in reasons.rows())
+    return ManifestError(f"No case is left ({listed or 'the table has no rows'})", expected=f"cases of {card.name}",
+                         remedy=reasons["remedy"][0] if reasons.height else "check the card's tables")
+
+
+def _examples(values: pl.Series) -> str:
+    distinct = values.unique().sort().to_list()
+    shown = ", ".join("a blank" if value is None else repr(value) for value in distinct[:5])
+    return shown + (f" and {len(distinct) - 5} more" if len(distinct) > 5 else "")

@@ -1,0 +1,302 @@
+"""The card of a data set: one YAML file that says how its folder and tables become manifest rows.
+
+Every card gathers *raw columns* first, one row a case, and fills in everything else from them with templates such as
+`"{Path}"` or `"{patient}/{study}"`. Where the raw columns come from is the card's `layout`:
+
+- `table`: the columns of one or more CSV files;
+- `pattern`: the fields of the file templates, e.g. `case` in `"{case}/{case}_t1.nii.gz"`, matched against the folder;
+- `scan`: whatever `medssl.io.find_scans` finds, as `path`, `patient`, `study`, `series`, `kind`, `modality` and the
+  header fields that it lets through.
+
+`join` adds the columns of one more table, and `extract` cuts new columns out of others by regular expression.
+Raw columns are kept in memory only: the manifest holds pseudonyms, and the labels and attributes that the card names.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from medssl.config import Config, read_yaml, validate
+from medssl.data.split import SPLITS
+from medssl.errors import ConfigError
+from medssl.types import Kind, Split
+
+_FIELD = re.compile(r"\{([^{}]+)\}")
+
+
+def fields(template: str) -> list[str]:
+    """The columns that a template names, in order, each once."""
+    return list(dict.fromkeys(_FIELD.findall(template)))
+
+
+def literals(template: str) -> list[str]:
+    """The text around a template's fields; as many pieces as `_FIELD` has matches, and one."""
+    return _FIELD.split(template)[::2]
+
+
+def template_regex(template: str) -> re.Pattern[str]:
+    """Matches the paths that a template can make; a field holds no slash, and is the same wherever it stands."""
+    pattern, seen = "", {}
+    for text, name in zip(literals(template), [*_FIELD.findall(template), None], strict=True):
+        pattern += re.escape(text)
+        if name is not None:
+            pattern += f"(?P=f{seen[name]})" if name in seen else f"(?P<f{len(seen)}>[^/]+)"
+            seen.setdefault(name, len(seen))
+    return re.compile(pattern)
+
+
+def _template(text: str) -> str:
+    if not fields(text):
+        raise ValueError(f"a template names at least one column in braces; write '{{{text}}}' for the column {text!r}")
+    return text
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+def _text_keys(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if any(isinstance(key, bool) for key in value):
+        raise ValueError("YAML reads a bare yes, no, on, off as true or false; put the value in quotes")
+    return {str(key): meant for key, meant in value.items()}
+
+
+Template = Annotated[str, AfterValidator(_template)]
+Regex = Annotated[str, AfterValidator(_regex)]
+ValueMap = Annotated[dict[str, float | str | None], BeforeValidator(_text_keys)]
+
+
+class Table(Config):
+    """A CSV file (comma, semicolon or tab) whose rows are cases."""
+
+    path: str
+    """Relative to the data set's folder."""
+
+    split: Split | None = None
+    """The split of all its rows; none: as the card's `split` says."""
+
+
+class Join(Config):
+    """One more CSV file, whose columns are added to the cases that it names."""
+
+    path: str
+    """Relative to the data set's folder."""
+
+    match: dict[str, str] = Field(min_length=1)
+    """{raw column: the column of this table that must be equal}."""
+
+
+class Source(Config):
+    """A value read from raw columns. In a card a bare template stands for `{source: template}`."""
+
+    source: Template
+    """Blank fields are left out; the value is missing when all of them are blank."""
+
+    values: ValueMap | None = None
+    """What each raw value is to be called; null: missing. A raw value that is not listed is an error."""
+
+    unit: Literal["text", "number", "years"] = "text"
+    """years: an age such as 58, 058Y or 18M; above 89 it becomes 90 (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C))."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_template(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+class Labels(Config):
+    """What a task may learn. Labels are numbers, kept as they stand: an uncertain −1 stays −1."""
+
+    columns: list[str] = []
+    """Raw columns taken under their own name."""
+
+    blank: float | None = None
+    """What an empty cell of `columns` means; none: the label is missing."""
+
+    derived: dict[str, Source] = {}
+    """Labels made of other columns, e.g. `Male: {source: "{Sex}", values: {Male: 1, Female: 0}}`."""
+
+
+class SplitRule(Config):
+    """How a case gets its split where its table does not say: by column, or by hash of the patient."""
+
+    source: Template | None = None
+    """A template, compared without regard to case: train, val, valid, validation, dev, test."""
+
+    shares: dict[Split, float] | None = None
+    """Shares of the hash of the patient, which sum to 1, e.g. `{train: 0.7, validation: 0.1, test: 0.2}`."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> SplitRule:
+        if (self.source is None) == (self.shares is None):
+            raise ValueError("give either `source` or `shares`")
+        if self.shares and (min(self.shares.values()) < 0 or abs(sum(self.shares.values()) - 1) > 1e-9):
+            raise ValueError(f"shares of {', '.join(SPLITS)} are positive and sum to 1")
+        return self
+
+
+class Filter(Config):
+    """Leaves cases out, counted under `reason`. The card travels with the manifest: write no person's id here."""
+
+    source: Template
+    keep: Regex | None = None
+    """Cases stay whose value matches as a whole."""
+
+    drop: Regex | None = None
+    """Cases go whose value matches as a whole."""
+
+    reason: str
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Filter:
+        if (self.keep is None) == (self.drop is None):
+            raise ValueError("give either `keep` or `drop`")
+        return self
+
+
+class Card(Config):
+    """How a data set's files and tables become the rows of a manifest; examples are in data_manifests/."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+    about: str
+    """What the set is, where it comes from, its licence."""
+
+    layout: Literal["table", "pattern", "scan"]
+    kind: Kind | None = None
+    """Of every case; none only under `layout: scan`, where each scan says."""
+
+    modality: str | None = None
+    """DICOM's code (DX, CR, MR, US, ...); none only under `layout: scan`."""
+
+    namespace: str | None = None
+    """Cards of one namespace number their patients alike: the same raw id is the same person, with the same pseudonym
+    and the same hash split. None: the card's own name."""
+
+    tables: list[Table] = []
+    join: Join | None = None
+    extract: dict[str, Regex] = {}
+    """{raw column: regular expression that matches it as a whole}; its named groups become raw columns, blank where it
+    does not match."""
+
+    files: dict[str, Template] = {}
+    """{channel: path within the folder}, in the order of the channels; a single channel is called image."""
+
+    mask: Template | None = None
+    """Path of the segmentation; a case without one is kept as unlabelled."""
+
+    regions: dict[str, list[Annotated[int, Field(gt=0)]]] = {}
+    """{region: the mask's values that make it up}; regions may overlap, and their order is kept."""
+
+    patient: list[Template] = Field(min_length=1)
+    """Templates of the raw patient id; the first without a blank counts."""
+
+    study: Template | None = None
+    """Template of the raw study id; none: every case is a study of its own."""
+
+    labels: Labels = Labels()
+    attributes: dict[str, Source] = {}
+    split: SplitRule
+    filters: list[Filter] = []
+
+    @property
+    def patients_named_by(self) -> str:
+        """The namespace: what makes raw ids of this card unique, and salts the hash split."""
+        return self.namespace or self.name
+
+    @property
+    def channels(self) -> list[str]:
+        return list(self.files) or ["image"]
+
+    @property
+    def label_names(self) -> list[str]:
+        return [*self.labels.columns, *self.labels.derived]
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every labelled or attributed value by its manifest column, `label.*` before `attr.*`."""
+        plain = {name: Source(source=f"{{{name}}}", unit="number") for name in self.labels.columns}
+        derived = {name: source.model_copy(update={"unit": "number"} if source.unit == "text" else {})
+                   for name, source in self.labels.derived.items()}
+        labels = {f"label.{name}": source for name, source in {**plain, **derived}.items()}
+        return labels | {f"attr.{name}": source for name, source in self.attributes.items()}
+
+    def named_columns(self) -> list[str]:
+        """Every raw column that the card fills something in from, each once."""
+        templates = [*self.files.values(), *self.patient, *(s.source for s in self.sources.values()),
+                     *(f.source for f in self.filters), *filter(None, (self.mask, self.study, self.split.source))]
+        return list(dict.fromkeys(name for template in templates for name in fields(template)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_patient_template(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("patient"), str):
+            return {**data, "patient": [data["patient"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Card:
+        mistakes = [*self._layout_mistakes(), *self._privacy_mistakes()]
+        if self.regions and not self.mask:
+            mistakes.append("`regions` without a `mask` to find them in")
+        doubled = [name for name in self.labels.derived if name in self.labels.columns]
+        if doubled:
+            mistakes.append(f"label {doubled[0]!r} is both a column and derived")
+        if "mask" in self.files:
+            mistakes.append("a channel cannot be called mask; give its path as `mask:`")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def _layout_mistakes(self) -> list[str]:
+        always = ("files", "kind", "modality")
+        wanted = {"table": ("tables", *always), "pattern": always, "scan": ()}
+        useless = {"table": (), "pattern": ("tables",), "scan": ("tables", "files", "mask")}
+        mistakes = [f"layout {self.layout} needs `{name}`" for name in wanted[self.layout] if not getattr(self, name)]
+        mistakes += [f"layout {self.layout} has no use for `{n}`" for n in useless[self.layout] if getattr(self, n)]
+        templates = [*self.files.values(), *filter(None, [self.mask])]
+        if self.layout == "pattern" and len({frozenset(fields(template)) for template in templates}) > 1:
+            mistakes.append("layout pattern needs the same fields in every path, so that a case's files find together")
+        return mistakes
+
+    def _privacy_mistakes(self) -> list[str]:
+        identity = {name for template in self.patient for name in fields(template)}
+        shown = {f"attribute {name!r}": source.source for name, source in self.attributes.items()}
+        shown |= {f"label {name!r}": source.source for name, source in self.labels.derived.items()}
+        shown |= {f"label {name!r}": f"{{{name}}}" for name in self.labels.columns}
+        shown |= {f"filter {item.reason!r}": item.source for item in self.filters}
+        mistakes = [f"{place} reads {hit!r}, which names the patient and may not enter a manifest"
+                    for place, template in shown.items() for hit in fields(template) if hit in identity]
+        ages = {**self.attributes, **self.labels.derived}
+        mistakes += [f"{name!r} is an age: give it `unit: years`, so that ages above 89 become 90"
+                     for name, source in ages.items() if name.casefold() == "age" and source.unit != "years"]
+        return mistakes + [f"label {name!r} is an age: derive it with `unit: years`"
+                           for name in self.labels.columns if name.casefold() == "age"]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Card:
+        """Reads a card; ConfigError lists every mistake in it at once."""
+        return validate(cls, read_yaml(path), str(path))
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "card") -> Card:
+        """The card that `to_yaml` wrote."""
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        return validate(cls, data, source)
+
+    def to_yaml(self) -> str:
+        """Everything that is not left at its default, as YAML that `from_yaml` reads back to an equal card."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)

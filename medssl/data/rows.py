@@ -1,0 +1,288 @@
+"""Card + folder -> raw rows: one row a case, its raw columns as text, and the files that belong to it.
+
+Names of the columns that are not raw: `file:<role>` (path within the folder, null where absent), `slices:image` (all
+files of a scanned series, in order), `split:table` (the split that a table states).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from medssl.data.card import Card, Join, fields, literals, template_regex
+from medssl.errors import ManifestError
+
+Progress = Callable[[int, int], None]
+
+RESERVED = ("file:", "slices:", "split:")
+BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
+SKIPPED = {"what": pl.String, "case_id": pl.String, "reason": pl.String, "remedy": pl.String, "count": pl.Int64}
+
+
+class Skips:
+    """What was left out, with the reason. `what` holds paths: it is for the terminal and is never saved."""
+
+    def __init__(self) -> None:
+        self._parts: list[pl.DataFrame] = []
+
+    def add(self, what: pl.Series | list[str], reason: str, remedy: str, case_ids: pl.Series | None = None) -> None:
+        """Notes a row for each of `what`."""
+        if len(what):
+            part = pl.DataFrame({"what": what, "case_id": case_ids}, schema_overrides={"case_id": pl.String})
+            told = {"reason": pl.lit(reason), "remedy": pl.lit(remedy), "count": pl.lit(1, pl.Int64)}
+            self._parts.append(part.with_columns(**told))
+
+    def add_count(self, example: str, count: int, reason: str, remedy: str) -> None:
+        """Notes many alike in one row."""
+        row = {"what": [example], "case_id": [None], "reason": [reason], "remedy": [remedy], "count": [count]}
+        self._parts.append(pl.DataFrame(row, schema=SKIPPED))
+
+    def frame(self) -> pl.DataFrame:
+        empty = pl.DataFrame(schema=SKIPPED)
+        return pl.concat([empty, *(part.select(list(SKIPPED)) for part in self._parts)])
+
+
+def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progress: Progress | None) -> pl.DataFrame:
+    """The raw rows by the card's layout, with joined and extracted columns; no column that the card names is absent."""
+    if card.layout == "scan":
+        frame = _scanned(card, folder, skips, progress)
+    elif card.layout == "table":
+        frame = pl.concat([_table_rows(folder, table.path, table.split) for table in card.tables], how="diagonal")
+    else:
+        frame = _matched(card, folder, present)
+    if card.join:
+        frame = _joined(frame, card.join, folder, skips)
+    frame = _extracted(frame, card.extract)
+    if card.layout == "scan":  # a header field that no scan of this folder carries is blank, not a mistake
+        absent = [name for name in card.named_columns() if name not in frame.columns]
+        frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+    require_columns(card.named_columns(), frame, "the card", _origin(card))
+    return frame
+
+
+def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str], skips: Skips) -> pl.DataFrame:
+    """Adds `file:*` by the card's templates, looked up among the files `found`; rows without images are skipped."""
+    if card.layout == "scan":
+        return frame
+    present = pl.Series("path", found, dtype=pl.String)
+    roles = {**card.files, **({"mask": card.mask} if card.mask else {})}
+    frame = frame.with_columns(fill(template).alias(f"file:{role}") for role, template in roles.items())
+    _note_unnamed(frame, list(roles), present, skips)
+    there = {role: pl.col(f"file:{role}").is_in(present.implode()).fill_null(False) for role in roles}
+    if card.mask:
+        frame = frame.with_columns(pl.when(there["mask"]).then("file:mask").alias("file:mask"))
+    images = [f"file:{role}" for role in card.files]
+    frame = frame.with_columns(pl.concat_list(pl.when(~there[r]).then(pl.lit(r)) for r in card.files).list.drop_nulls()
+                               .list.join(", ").alias("absent"))
+    lost = frame.filter(pl.col("absent") != "")
+    if lost.height == frame.height:
+        raise _nothing_found(frame, images, folder, present)
+    for (absent,), part in lost.group_by("absent", maintain_order=True):
+        only_mask = card.mask is not None and absent == ", ".join(card.files)
+        masked = part.filter(pl.col("file:mask").is_not_null()) if only_mask else part.clear()
+        rest = part.filter(pl.col("file:mask").is_null()) if only_mask else part
+        skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
+        skips.add(_shown(rest, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")
+    return frame.filter(pl.col("absent") == "").drop("absent")
+
+
+def fill(template: str, *, skip_blanks: bool = False) -> pl.Expr:
+    """The template's text for each row: null when any field is blank, or with `skip_blanks` only when all are."""
+    names = re.findall(r"\{([^{}]+)\}", template)
+    columns = [pl.col(name).fill_null("") if skip_blanks else pl.col(name) for name in names]
+    text = pl.concat_str([part for pair in zip(map(pl.lit, literals(template)), [*columns, pl.lit("")], strict=True)
+                          for part in pair])
+    if not skip_blanks:
+        return text
+    whole = text.str.replace_all(r"\s+", " ").str.strip_chars()
+    return pl.when(~pl.all_horizontal(pl.col(name).is_null() for name in names) & (whole != "")).then(whole)
+
+
+def require_columns(wanted: list[str], frame: pl.DataFrame, asker: str, origin: str) -> None:
+    """ManifestError that names every column of `wanted` that `frame` lacks, each with its nearest match."""
+    found = [name for name in frame.columns if not name.startswith(RESERVED)]
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        near = {name: difflib.get_close_matches(name, found, n=1, cutoff=0.6) for name in missing}
+        listed = ", ".join(f"{name!r}" + (f" (nearest: {near[name][0]!r})" if near[name] else "") for name in missing)
+        raise ManifestError(
+            f"{asker[0].upper()}{asker[1:]} asks for column {listed}, which {origin} does not have",
+            expected=f"one of the columns found: {', '.join(found)}",
+            remedy="correct the name in the card, or the table's header",
+        )
+
+
+def walk(folder: Path, progress: Progress | None = None) -> list[str]:
+    """Every file below `folder` by its path within it; hidden ones are left out, a linked folder is entered once."""
+    root, found = str(folder), []
+    pending, linked = [""], {os.path.realpath(root)}
+    while pending:
+        place = pending.pop()
+        try:
+            entries = [entry for entry in os.scandir(os.path.join(root, place)) if not entry.name.startswith(".")]
+        except OSError as error:
+            raise ManifestError(f"The folder {os.path.join(root, place)} cannot be read: {error.strerror}",
+                                expected="folders that you may list", remedy="ask for the right to read it") from None
+        for entry in entries:
+            if not entry.is_dir():
+                found.append(f"{place}{entry.name}")
+                continue
+            target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if target not in linked:
+                linked.add(target)
+                pending.append(f"{place}{entry.name}/")
+        if progress:
+            progress(len(found), 0)
+    return found
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A CSV file with every cell as text, exactly as written; blank cells and NA become null."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(",;\t", key=header.count)
+        frame = pl.read_csv(path, separator=separator, infer_schema=False, null_values=BLANK)
+    except FileNotFoundError:
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.csv"))) if path.parent.is_dir() else ""
+        raise ManifestError(f"No table {path}", expected="the CSV file that the card names",
+                            remedy=f"give the folder that holds it{f'; here are: {near}' if near else ''}") from None
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ManifestError(f"The table {path} cannot be read: {reason}", expected="a CSV file in UTF-8 with a header",
+                            remedy="save it as UTF-8 CSV with the same number of cells in every row") from None
+    frame = frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
+    return frame.with_columns(pl.all().str.strip_chars().replace(dict.fromkeys(BLANK)))
+
+
+def _table_rows(folder: Path, path: str, split: str | None) -> pl.DataFrame:
+    return read_table(folder / path).with_columns(pl.lit(split, pl.String).alias("split:table"))
+
+
+def _matched(card: Card, folder: Path, present: list[str]) -> pl.DataFrame:
+    """A row for each combination of fields that files match; a file goes to the template with the most literal text."""
+    templates = sorted([*card.files.values(), *filter(None, [card.mask])], key=lambda t: -len("".join(literals(t))))
+    regexes = [(template_regex(template), fields(template)) for template in templates]
+    names = fields(templates[0])
+    found: dict[tuple[str, ...], None] = {}
+    inner: str | None = None
+    for path in present:
+        for regex, order in regexes:
+            match = regex.fullmatch(path)
+            if match:
+                values = dict(zip(order, match.groups(), strict=True))
+                found[tuple(values[name] for name in names)] = None
+                break
+        else:
+            inner = inner or _folder_within(path, regexes)
+    if not found:
+        raise ManifestError(
+            f"No file in {folder} fits the card {card.name}",
+            expected=" or ".join(templates),
+            remedy=f"give the folder {folder / inner}" if inner else "give the folder in which these paths begin",
+        )
+    return pl.DataFrame(sorted(found), schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _folder_within(path: str, regexes: list[tuple[re.Pattern[str], list[str]]]) -> str | None:
+    """The folder from which on `path` would fit the card."""
+    parts = PurePosixPath(path).parts
+    for depth in range(1, len(parts)):
+        if any(regex.fullmatch("/".join(parts[depth:])) for regex, _ in regexes):
+            return "/".join(parts[:depth])
+    return None
+
+
+def _scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -> pl.DataFrame:
+    from medssl.io import SkippedFile, find_scans  # readers are loaded only where scans are looked for
+
+    rows: list[dict[str, str | list[str] | None]] = []
+    for count, found in enumerate(find_scans(folder), start=1):
+        if isinstance(found, SkippedFile):
+            skips.add([str(found.path)], found.reason, "mend or remove the file, if it was to be used")
+        else:
+            slices = [path.relative_to(folder).as_posix() for path in found.paths]
+            header = {name: None if value is None else str(value) for name, value in found.header.items()}
+            own = {"path": min(slices), "patient": found.patient or None, "study": found.study or None,
+                   "series": found.series, "kind": found.kind, "modality": found.modality}
+            rows.append({**header, **own, "file:image": min(slices), "slices:image": slices})
+        if progress:
+            progress(count, 0)
+    if not rows:
+        raise ManifestError(
+            f"No scan in {folder} can be read; {skips.frame().height} file(s) were skipped",
+            expected="DICOM, NIfTI, image or video files",
+            remedy="check the folder; `medssl.find_scans` gives each file's reason",
+        )
+    schema = dict.fromkeys((name for row in rows for name in row), pl.String) | {"slices:image": pl.List(pl.String)}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _joined(frame: pl.DataFrame, join: Join, folder: Path, skips: Skips) -> pl.DataFrame:
+    other = read_table(folder / join.path)
+    left, right = list(join.match), list(join.match.values())
+    require_columns(left, frame, "`join`", "the card's rows")
+    require_columns(right, other, "`join`", join.path)
+    doubled = other.filter(pl.struct(right).is_duplicated())
+    if doubled.height:
+        raise ManifestError(f"{join.path} names {doubled.select(right).n_unique()} case(s) more than once",
+                            expected="one row a case", remedy=f"make {', '.join(right)} unique in that table")
+    clash = [name for name in other.columns if name in frame.columns and name not in right]
+    other = other.drop(clash)
+    unused = other.join(frame, left_on=right, right_on=left, how="anti")
+    if unused.height:
+        skips.add_count(f"{join.path}: {unused[right[0]][0]}", unused.height, "row of the joined table without a case",
+                        "copy the missing case, or leave it")
+    return frame.join(other, left_on=left, right_on=right, how="left", maintain_order="left", coalesce=True)
+
+
+def _extracted(frame: pl.DataFrame, extract: Mapping[str, str]) -> pl.DataFrame:
+    for column, pattern in extract.items():
+        require_columns([column], frame, "`extract`", "the data set")
+        regex = re.compile(pattern)
+        clash = [name for name in regex.groupindex if name in frame.columns]
+        if clash:
+            raise ManifestError(f"`extract` of {column!r} makes a column {clash[0]!r} that is there already",
+                                expected="a new name", remedy="rename the group in the card")
+        matches = [regex.fullmatch(text) if text is not None else None for text in frame[column]]
+        frame = frame.with_columns(
+            pl.Series(name, [match[name] or None if match else None for match in matches], dtype=pl.String)
+            for name in regex.groupindex
+        )
+    return frame
+
+
+def _note_unnamed(frame: pl.DataFrame, roles: list[str], present: pl.Series, skips: Skips) -> None:
+    """Files of the same suffix that no row leads to are counted, so that a forgotten table or folder is noticed."""
+    named = pl.concat([frame[f"file:{role}"].alias("path") for role in roles]).drop_nulls().unique()
+    suffixes = {"".join(PurePosixPath(path).suffixes[-1:]) for path in named.head(1000)}
+    alike = present.filter(present.str.extract(r"(\.[^./]*)$").is_in(sorted(suffixes)))
+    unnamed = alike.filter(~alike.is_in(named.implode()))
+    if len(unnamed):
+        skips.add_count(unnamed[0], len(unnamed), "file that no row or pattern of the card names",
+                        "add its row or table to the card, if it was to be used")
+
+
+def _nothing_found(frame: pl.DataFrame, images: list[str], folder: Path, present: pl.Series) -> ManifestError:
+    wanted = next((p for p in _shown(frame, images) if p), "a path (the columns that name it are blank)")
+    if not len(present):
+        return ManifestError(f"{folder} holds no files", expected=wanted, remedy="give the folder of the data set")
+    tail = PurePosixPath(wanted).name
+    elsewhere = next((path for path in present if path.endswith(f"/{tail}")), None)
+    remedy = f"the first one is at {elsewhere}: correct the card's `files`" if elsewhere else \
+        "give the folder in which these paths begin, or correct the card's `files`"
+    return ManifestError(f"None of the {frame.height} cases has its images in {folder}", expected=wanted, remedy=remedy)
+
+
+def _shown(frame: pl.DataFrame, images: list[str]) -> pl.Series:
+    return frame.select(pl.coalesce(images).fill_null("a row without a path")).to_series()
+
+
+def _origin(card: Card) -> str:
+    return {"table": ", ".join(table.path for table in card.tables), "pattern": "the card's file pattern",
+            "scan": "the scans' headers"}[card.layout]
