@@ -1,0 +1,196 @@
+"""Models on disk: `model.safetensors` holds every part's tensors, `model.json` says what they are. No pickle.
+
+Tensors are named "<part>.<name in the part's state>", e.g. "encoder.norm.weight". model.json holds
+    format          1
+    parts           the names of the parts
+    sha256          of model.safetensors, so that a copy cut short or files of two runs are told apart
+    encoder         the encoder's Config, where there is one
+    preprocessing   how the scans were prepared
+    objective, patients_seen (digests), ...   whatever else the run has to say
+It is written last: a folder without it is a run that has not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from medssl.errors import RunError
+from medssl.models import EncoderConfig, build_encoder
+from medssl.models.encoder import Encoder
+
+FORMAT = 1
+TENSORS, DESCRIPTION = "model.safetensors", "model.json"
+
+PartTensors = dict[str, dict[str, Tensor]]
+"""{part: {name in the part's state: tensor}}"""
+
+
+def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description: Mapping[str, Any]) -> None:
+    """Writes the parts and their description, each whole or not at all, the description last.
+
+    Args:
+        folder: created where missing.
+        modules: {part: module}; the one named "encoder" has its Config written down with it.
+        description: plain data for model.json, above all `preprocessing` and `patients_seen`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+    _write_whole(folder / TENSORS, lambda path: safetensors.torch.save_file(tensors, path))
+    encoder = modules.get("encoder")
+    described = {
+        "format": FORMAT,
+        "parts": list(modules),
+        "sha256": _sha256(folder / TENSORS),
+        **({"encoder": encoder.config.model_dump(mode="json")} if isinstance(encoder, Encoder) else {}),
+        **description,
+    }
+    text = json.dumps(described, indent=2) + "\n"
+    _write_whole(folder / DESCRIPTION, lambda path: path.write_text(text))
+
+
+def load_parts(folder: str | Path) -> tuple[PartTensors, dict[str, Any]]:
+    """The tensors of each part and the description; RunError where the run is missing, unfinished or damaged."""
+    folder = Path(folder)
+    description = _read_description(folder)
+    path = folder / TENSORS
+    if not path.is_file():
+        raise _damaged(folder, f"it has {DESCRIPTION} but no {TENSORS}")
+    if _sha256(path) != description.get("sha256"):
+        raise _damaged(folder, f"{TENSORS} is not the file that {DESCRIPTION} describes: their SHA-256 differ")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise _damaged(folder, f"{TENSORS} cannot be read ({error})") from None
+    parts: PartTensors = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = tensor
+    return parts, description
+
+
+def load_encoder(run_folder: str | Path) -> Encoder:
+    """The encoder of a finished run, in eval mode, with its `preprocessing` beside it.
+
+    Raises RunError where the run is missing, unfinished or damaged, has no encoder, or one unknown to this version.
+    """
+    tensors, description = load_parts(run_folder)
+    try:
+        config = TypeAdapter(EncoderConfig).validate_python(description.get("encoder"))
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RunError(
+            f"The encoder that {run_folder} describes cannot be built: {reasons}",
+            expected=f"an `encoder` in {DESCRIPTION} that this version of medssl knows",
+            remedy="use the version of medssl that provenance.json names",
+        ) from None
+    encoder = build_encoder(config)
+    load_into(encoder, tensors, "encoder")
+    encoder.preprocessing = description.get("preprocessing", {})
+    return encoder.eval()
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was loaded, for the terminal and the log."""
+
+    part: str
+    tensors: int
+    values: int
+
+    def __str__(self) -> str:
+        return f"{self.part}: all {self.tensors} tensors loaded, {self.values / 1e6:.2f} million values"
+
+
+def load_into(module: nn.Module, tensors: PartTensors, part: str) -> Account:
+    """Copies a part's tensors into `module`, every one of them, and says how many.
+
+    Nothing is skipped in silence: a tensor that only the file or only the module has, or one of another shape, is a
+    RunError that lists them, and `module` is left as it was.
+    """
+    if part not in tensors:
+        raise RunError(
+            f"The run has no part {part!r}", expected=f"one of {', '.join(tensors)}", remedy="choose a run that has it"
+        )
+    theirs, ours = tensors[part], module.state_dict()
+    both = sorted(ours.keys() & theirs.keys())
+    mistakes = [_explain_shapes(n, theirs[n], ours[n]) for n in both if theirs[n].shape != ours[n].shape]
+    mistakes += [f"{name} is missing from the run" for name in sorted(ours.keys() - theirs.keys())]
+    mistakes += [f"{name} has no place in this model" for name in sorted(theirs.keys() - ours.keys())]
+    if mistakes:
+        more = [f"and {len(mistakes) - 8} more"] if len(mistakes) > 8 else []
+        listing = "\n".join(f"  - {line}" for line in mistakes[:8] + more)
+        raise RunError(
+            f"The run's {part} does not fit: {len(mistakes)} of {len(ours.keys() | theirs.keys())} tensors differ:"
+            f"\n{listing}",
+            expected="the same architecture and the same number of channels",
+            remedy=f"use the {part} settings that the run's {DESCRIPTION} holds",
+        )
+    module.load_state_dict(theirs)
+    return Account(part, len(theirs), sum(tensor.numel() for tensor in theirs.values()))
+
+
+def _explain_shapes(name: str, theirs: Tensor, ours: Tensor) -> str:
+    kernel = ours.ndim >= 4 and theirs.ndim == ours.ndim  # (out, in, *patch)
+    if kernel and theirs.shape[0] == ours.shape[0] and theirs.shape[2:] == ours.shape[2:]:
+        return f"{name} takes {theirs.shape[1]} channels in the run and {ours.shape[1]} in this model"
+    return f"{name} is {tuple(theirs.shape)} in the run and {tuple(ours.shape)} in this model"
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not folder.is_dir():
+        raise RunError(f"No run folder {folder}", expected=f"a folder with {DESCRIPTION}", remedy="check the path")
+    if not path.is_file():
+        raise RunError(
+            f"The run in {folder} has not finished: it has no {DESCRIPTION}",
+            expected=f"{DESCRIPTION}, which is written last",
+            remedy="wait for the run, or start it again: it goes on from its last checkpoint",
+        )
+    try:
+        description = json.loads(path.read_text())
+    except ValueError:
+        raise _damaged(folder, f"{DESCRIPTION} is not JSON") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise RunError(
+            f"{path} is not of format {FORMAT}",
+            expected=f'"format": {FORMAT}, which this version of medssl writes',
+            remedy="use the version of medssl that wrote it",
+        )
+    return description
+
+
+def _damaged(folder: Path, how: str) -> RunError:
+    return RunError(f"The run in {folder} is damaged: {how}", remedy="copy the folder again, or repeat the run")
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside `path`, to the disk itself, then renames: a reader sees the old file or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

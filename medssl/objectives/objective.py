@@ -1,0 +1,32 @@
+"""What every objective is: views in, a loss and health figures out. Each method is whole in its own file."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medssl.models import Encoder
+from medssl.types import Views, ViewSpec
+
+
+class Objective(nn.Module):
+    """Base of all objectives. It owns its encoder, and is built as `Kind(encoder, Kind.Config(...))`.
+
+    Attributes:
+        encoder: what is pretrained, and what is kept.
+        view_spec: the views that it asks of the view policy.
+    """
+
+    encoder: Encoder
+    view_spec: ViewSpec
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (), and health figures, each () and without gradient, by name."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What a task can start from, by the name under which it is saved."""
+        return {"encoder": self.encoder}
+
+    def fixed_lr_parameters(self) -> list[nn.Parameter]:
+        """Parameters whose learning rate stays at its base value while the others' decays."""
+        return []

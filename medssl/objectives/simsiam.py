@@ -1,0 +1,77 @@
+"""SimSiam: one view's prediction is drawn to the other view's embedding, which gets no gradient.
+
+Chen and He, Exploring Simple Siamese Representation Learning, CVPR 2021 (arXiv 2011.10566).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.config import Config as StrictConfig
+from medssl.models import Encoder
+from medssl.objectives.objective import Objective
+from medssl.types import Views, ViewSpec
+
+
+class SimSiam(Objective):
+    """-½ (cos(p1, z2) + cos(p2, z1)), where z = projector(encoder(x)) without gradient and p = predictor(z)."""
+
+    class Config(StrictConfig):
+        name: Literal["simsiam"] = "simsiam"
+        width: int = Field(2048, ge=4)
+        """Width of z and p. 2048 is the paper's, for ResNet-50; smaller encoders do with less."""
+        fix_predictor_lr: bool = True
+        """Keep the predictor's learning rate from decaying (section 4.2: "predictor's lr not decayed")."""
+
+    def __init__(self, encoder: Encoder, config: SimSiam.Config) -> None:
+        super().__init__()
+        self.encoder, self.config = encoder, config
+        self.view_spec = ViewSpec(count=2)
+        features, width, bottleneck = encoder.width, config.width, config.width // 4
+        self.projector = nn.Sequential(
+            nn.Linear(features, features, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True),
+            nn.Linear(features, features, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True),
+            nn.Linear(features, width, bias=False), nn.BatchNorm1d(width, affine=False),
+        )  # fmt: skip
+        self.predictor = nn.Sequential(
+            nn.Linear(width, bottleneck, bias=False), nn.BatchNorm1d(bottleneck), nn.ReLU(inplace=True),
+            nn.Linear(bottleneck, width),
+        )  # fmt: skip
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """Two views (B, C, *S), B at least 2. The loss lies in [-1, 1]."""
+        z1, z2 = (self.projector(self.encoder(image).pooled) for image in views.images)
+        p1, p2 = self.predictor(z1), self.predictor(z2)
+        loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+        return loss, {"feature_std": feature_std(z1), "effective_rank": effective_rank(z1)}
+
+    def fixed_lr_parameters(self) -> list[nn.Parameter]:
+        return list(self.predictor.parameters()) if self.config.fix_predictor_lr else []
+
+
+def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
+    """Mean over the batch of -cos(p, z), () float32; p, z (B, D). z gets no gradient: without that, all collapses."""
+    return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
+
+
+@torch.no_grad()
+def feature_std(z: Tensor) -> Tensor:
+    """Spread over the batch of z / ‖z‖, times √D, (): near 1 when z (B, D) fills the sphere, 0 after a collapse."""
+    return F.normalize(z.float(), dim=1).std(0).mean() * z.shape[1] ** 0.5
+
+
+@torch.no_grad()
+def effective_rank(z: Tensor) -> Tensor:
+    """In how many directions z (B, D) varies, (): the participation ratio (Σλ)² / Σλ² of its covariance's eigenvalues.
+
+    From 1 (a line) to min(B - 1, D). Needs no eigenvalues: both sums are traces. After a full collapse only rounding
+    errors vary and it says nothing; `feature_std` tells that.
+    """
+    centred = z.float() - z.float().mean(0)
+    gram = centred @ centred.T if z.shape[0] < z.shape[1] else centred.T @ centred
+    return gram.trace() ** 2 / gram.square().sum().clamp_min(torch.finfo(torch.float32).tiny)

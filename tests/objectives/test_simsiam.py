@@ -1,0 +1,120 @@
+"""SimSiam's loss, stop-gradient and monitors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medssl.models import ENCODERS
+from medssl.objectives.simsiam import SimSiam, effective_rank, feature_std, negative_cosine
+from medssl.types import Views
+
+
+def tensor(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def simsiam():
+    torch.manual_seed(0)
+    config = ENCODERS["resnet"].Config(blocks=(1, 1, 1, 1), widths=(4, 4, 8, 8), zero_init_residual=False)
+    return SimSiam(ENCODERS["resnet"](config), SimSiam.Config(width=16))
+
+
+def naive_negative_cosine(p, z):
+    """Loss, and its gradient with respect to p by the quotient rule: d cos / dp = z / (|p||z|) - cos p / |p|²."""
+    total, gradient = 0.0, np.zeros_like(p)
+    for b in range(len(p)):
+        norm_p, norm_z = np.sqrt(sum(p[b] ** 2)), np.sqrt(sum(z[b] ** 2))
+        cosine = sum(p[b] * z[b]) / (norm_p * norm_z)
+        total -= cosine / len(p)
+        gradient[b] = -(z[b] / (norm_p * norm_z) - cosine * p[b] / norm_p**2) / len(p)
+    return total, gradient
+
+
+def test_loss_and_gradient_against_the_formula():
+    p, z = tensor(6, 9, seed=1).requires_grad_(), tensor(6, 9, seed=2)
+    loss = negative_cosine(p, z)
+    loss.backward()
+    truth, gradient = naive_negative_cosine(p.detach().double().numpy(), z.double().numpy())
+    assert loss.item() == pytest.approx(truth, abs=1e-6)
+    np.testing.assert_allclose(p.grad.numpy(), gradient, atol=1e-6)
+
+
+def test_loss_knows_only_directions():
+    p, z = tensor(5, 8, seed=1), tensor(5, 8, seed=2)
+    scale = tensor(5, 1, seed=3).abs() + 0.1
+    torch.testing.assert_close(negative_cosine(p * scale, z / scale), negative_cosine(p, z))
+    assert negative_cosine(p, 3 * p).item() == pytest.approx(-1, abs=1e-6)
+    assert negative_cosine(p, -p).item() == pytest.approx(1, abs=1e-6)
+    rotation = torch.linalg.qr(tensor(8, 8))[0]
+    torch.testing.assert_close(negative_cosine(p @ rotation, z @ rotation), negative_cosine(p, z), atol=1e-5, rtol=0)
+
+
+def test_the_target_gets_no_gradient_at_all():
+    p, z = tensor(4, 8, seed=1).requires_grad_(), tensor(4, 8, seed=2).requires_grad_()
+    negative_cosine(p, z).backward()
+    assert z.grad is None
+    assert p.grad.abs().max() > 0
+
+
+def test_the_encoder_learns_through_the_predictor_alone(simsiam):
+    """With a predictor that says the same whatever it is given, only the targets could carry gradient. None does."""
+    nn.init.zeros_(simsiam.predictor[-1].weight)
+    nn.init.ones_(simsiam.predictor[-1].bias)
+    loss, _ = simsiam(Views((tensor(4, 1, 40, 40, seed=1), tensor(4, 1, 40, 40, seed=2))))
+    loss.backward()
+    assert all(not p.grad.any() for p in simsiam.encoder.parameters())
+    assert simsiam.predictor[-1].bias.grad.abs().max() > 0
+
+
+def test_identical_views_and_an_identity_predictor_reach_minus_one(simsiam):
+    simsiam.predictor = nn.Identity()
+    x = tensor(4, 1, 40, 40)
+    assert simsiam(Views((x, x)))[0].item() == pytest.approx(-1, abs=1e-6)
+
+
+def test_the_views_may_change_places(simsiam):
+    first, second = tensor(4, 1, 40, 40, seed=1), tensor(4, 1, 40, 40, seed=2)
+    torch.testing.assert_close(simsiam(Views((first, second)))[0], simsiam(Views((second, first)))[0])
+
+
+def test_heads_are_the_papers(simsiam):
+    linear = [m for m in simsiam.projector if isinstance(m, nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in linear] == [(8, 8), (8, 8), (8, 16)]
+    assert all(m.bias is None for m in linear), "a batch norm follows"
+    assert isinstance(simsiam.projector[-1], nn.BatchNorm1d)
+    assert not simsiam.projector[-1].affine
+    hidden, last = (m for m in simsiam.predictor if isinstance(m, nn.Linear))
+    assert (hidden.out_features, hidden.bias) == (4, None)
+    assert last.out_features == 16
+    assert last.bias is not None
+
+
+def test_the_predictors_rate_is_fixed_unless_told_otherwise(simsiam):
+    assert {id(p) for p in simsiam.fixed_lr_parameters()} == {id(p) for p in simsiam.predictor.parameters()}
+    assert SimSiam(simsiam.encoder, SimSiam.Config(width=16, fix_predictor_lr=False)).fixed_lr_parameters() == []
+
+
+def test_feature_std_tells_health_from_collapse():
+    assert feature_std(tensor(4000, 64)).item() == pytest.approx(1, abs=0.02)
+    assert feature_std(tensor(1, 64).expand(50, 64)).item() == pytest.approx(0, abs=1e-5)
+    z = tensor(10, 5)
+    by_hand = np.std(z.numpy() / np.linalg.norm(z.numpy(), axis=1, keepdims=True), axis=0, ddof=1).mean() * 5**0.5
+    assert feature_std(z).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_effective_rank_against_eigenvalues(shape):
+    z = tensor(*shape)
+    eigenvalues = np.linalg.svd(z.numpy() - z.numpy().mean(0))[1] ** 2
+    assert effective_rank(z).item() == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum(), rel=1e-4)
+
+
+def test_effective_rank_counts_directions():
+    directions = torch.linalg.qr(tensor(32, 32))[0][:3]
+    z = torch.cat([directions, -directions]) * 7 + 100
+    assert effective_rank(z).item() == pytest.approx(3, rel=1e-3)
+    assert effective_rank(torch.zeros(6, 32)).item() == 0, "a collapse must not become NaN"
