@@ -1,0 +1,108 @@
+"""What magnetic resonance does to grey values: coil inhomogeneity, magnitude noise, arbitrary units per contrast."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medssl.augment.transform import (
+    Params,
+    Stacked,
+    Strength,
+    Transform,
+    TransformConfig,
+    column,
+    normal_field,
+    voxel_axes,
+)
+
+
+class BiasField(Transform):
+    """Multiplies the signal by exp(p), p a polynomial over the field of view, the same for all channels.
+
+    After Van Leemput et al., IEEE TMI 18 (1999), eq. 1. Z-scored images, or any range of values.
+    """
+
+    class Config(TransformConfig):
+        name: Literal["bias_field"] = "bias_field"
+        strength: Strength
+        """Each coefficient is drawn from -strength to strength; coordinates run from -1 to 1 along each axis."""
+        order: Annotated[int, Field(ge=1, le=5)] = 3
+        """The polynomial's total degree."""
+        air: float | None = None
+        """The prepared value of no signal, which stays as it is; null takes each channel's least value."""
+
+    config: Config
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        terms = _polynomial_terms(self.config.order, len(shape) - 1)
+        return {"coefficients": rng.uniform(-self.config.strength, self.config.strength, terms.shape) * terms}
+
+    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
+        field = params["coefficients"].to(batch.device, torch.float32)  # (B, order + 1, ...), an axis for each of S
+        for size in batch.shape[2:]:
+            place = torch.linspace(-1, 1, size, device=batch.device)
+            powers = torch.stack([place**power for power in range(self.config.order + 1)])
+            field = torch.tensordot(field, powers, dims=([1], [0]))  # the axes of S take the powers' places in turn
+        gain = field.exp_().unsqueeze(1).to(batch.dtype)
+        air = _least(batch) if self.config.air is None else self.config.air
+        return (batch - air).mul_(gain).add_(air)
+
+
+class Rician(Transform):
+    """Noise of a magnitude image, |x + complex Gaussian noise|. Z-scored images, or any range of values.
+
+    Gudbjartsson and Patz, Magn. Reson. Med. 34 (1995). Each channel's least value is taken for zero signal.
+    """
+
+    class Config(TransformConfig):
+        name: Literal["rician"] = "rician"
+        std: Strength
+        """Largest standard deviation of either part of the complex noise, in the image's own units."""
+
+    config: Config
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        return {"std": rng.uniform(0, self.config.std), "seed": rng.integers(2**63)}
+
+    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
+        std, air = column(params["std"], batch), _least(batch)
+        real, imaginary = normal_field(batch, params["seed"], fields=2)
+        return torch.addcmul(batch - air, real, std).square_().add_((imaginary * std).square_()).sqrt_().add_(air)
+
+
+class ScaleShift(Transform):
+    """x -> a x + b with a and b of each channel's own, as scanners have no common unit. Z-scored images."""
+
+    class Config(TransformConfig):
+        name: Literal["scale_shift"] = "scale_shift"
+        scale: Strength
+        """a is drawn from 1 - scale to 1 + scale."""
+        shift: Strength
+        """b is drawn from -shift to shift, in the image's own units (standard deviations where z-scored)."""
+
+    config: Config
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        scale, shift = self.config.scale, self.config.shift
+        return {"scale": 1 + rng.uniform(-scale, scale, shape[0]), "shift": rng.uniform(-shift, shift, shape[0])}
+
+    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
+        return torch.addcmul(column(params["shift"], batch), batch, column(params["scale"], batch))
+
+
+def _least(batch: Tensor) -> Tensor:
+    """Each channel's least value, (B, C, 1, ..., 1)."""
+    return batch.amin(dim=voxel_axes(batch), keepdim=True)
+
+
+@lru_cache
+def _polynomial_terms(order: int, axes: int) -> np.ndarray:
+    """1 for every monomial of total degree 1 to `order`, else 0, (order + 1,) * axes: a constant is no bias."""
+    degree = np.indices((order + 1,) * axes).sum(axis=0)
+    return ((degree >= 1) & (degree <= order)).astype(float)

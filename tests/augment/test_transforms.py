@@ -1,0 +1,195 @@
+"""What holds for every transform in the table, by no name; then what each one promises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+
+from medssl.augment import TRANSFORMS, PolicyConfig, ViewPolicy
+from medssl.augment.transform import apply_draws, stack
+from medssl.rng import stream, torch_seed
+from medssl.types import Batch, ViewSpec
+
+SHAPES = {"image": (4, 1, 20, 24), "volume": (4, 2, 8, 12, 10)}
+EVERY = pytest.mark.parametrize("kind", TRANSFORMS.values(), ids=TRANSFORMS)
+SHAPED = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def images(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(torch_seed("images", seed)))
+
+
+def build(kind, strength: float, **more):
+    """A transform with all its strengths alike. Strengths are the fields that a recipe must state."""
+    strengths = {name: strength for name, field in kind.Config.model_fields.items() if field.is_required()}
+    assert strengths, "a transform without a strength does nothing, or cannot be turned down"
+    return kind(kind.Config(**strengths, **more))
+
+
+def draws_for(transform, batch: torch.Tensor) -> list[dict]:
+    return [transform.draw(stream("case", b), tuple(batch.shape[1:])) for b in range(len(batch))]
+
+
+def run(transform, batch: torch.Tensor) -> torch.Tensor:
+    return apply_draws(transform.apply, batch, draws_for(transform, batch))
+
+
+@EVERY
+@SHAPED
+def test_zero_strength_is_the_identity(kind, shape):
+    torch.testing.assert_close(run(build(kind, 0.0), images(shape)), images(shape), atol=1e-6, rtol=0)
+
+
+@EVERY
+@SHAPED
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_strength_changes_the_images_but_not_their_shape_type_or_source(kind, shape, dtype):
+    batch = images(shape).to(dtype)
+    before = batch.clone()
+    result = run(build(kind, 0.5), batch)
+    assert result.shape == batch.shape
+    assert result.dtype == dtype
+    assert result.isfinite().all()
+    assert torch.equal(batch, before)
+    assert (result != batch).flatten(1).any(1).sum() >= 2  # a draw may come near zero
+
+
+@EVERY
+@SHAPED
+def test_a_sample_is_changed_alike_whatever_stands_beside_it(kind, shape):
+    transform, batch = build(kind, 0.5), images(shape)
+    draws = draws_for(transform, batch)
+    together = apply_draws(transform.apply, batch, draws)
+    assert torch.equal(together, apply_draws(transform.apply, batch, draws)), "apply must be deterministic"
+    for b in range(len(batch)):
+        alone = apply_draws(transform.apply, batch[b:b + 1], draws[b:b + 1])
+        torch.testing.assert_close(alone[0], together[b], atol=1e-6, rtol=0)
+    backwards = apply_draws(transform.apply, batch.flip(0), draws[::-1])
+    torch.testing.assert_close(backwards.flip(0), together, atol=1e-6, rtol=0)
+
+
+@EVERY
+def test_probability_spares_samples_bit_for_bit(kind):
+    batch = Batch([f"case{b}" for b in range(64)], images((64, 1, 8, 8)))
+    config = build(kind, 0.5, probability=0.25).config
+    (view,) = ViewPolicy(PolicyConfig(intensity=[config]), ViewSpec(), seed=1)(batch).images
+    spared = sum(torch.equal(new, old) for new, old in zip(view, batch.image, strict=True))
+    assert 36 <= spared <= 60  # 48 expected, standard deviation 3.5
+
+
+@EVERY
+def test_the_table_s_name_is_the_recipe_s_name(kind):
+    assert TRANSFORMS[build(kind, 0.0).config.name] is kind
+
+
+@EVERY
+def test_strengths_are_not_negative(kind):
+    with pytest.raises(ValidationError):
+        build(kind, -0.1)
+
+
+def test_jitter_scales_about_the_mean_and_clips():
+    transform = TRANSFORMS["jitter"](TRANSFORMS["jitter"].Config(brightness=0.7, contrast=0.7))
+    batch = images((8, 1, 16, 16))
+    draws = draws_for(transform, batch)
+    assert all(0.3 <= value <= 1.7 for draw in draws for value in draw.values())
+    for sample, result, draw in zip(batch.numpy(), run(transform, batch).numpy(), draws, strict=True):
+        contrasted = sample.mean() + draw["contrast"] * (sample - sample.mean())
+        np.testing.assert_allclose(result, np.clip(draw["brightness"] * contrasted, 0, 1), atol=1e-6)
+
+
+def test_jitter_without_clipping_leaves_the_range():
+    config = TRANSFORMS["jitter"].Config(brightness=1.0, contrast=0.0, clip=None)
+    assert run(TRANSFORMS["jitter"](config), images((16, 1, 16, 16))).max() > 1.2
+
+
+def test_gamma_keeps_each_channel_s_range_and_order():
+    batch = images((4, 2, 8, 8)) * 6 - 3
+    result = run(build(TRANSFORMS["gamma"], 0.5), batch)
+    for find in (torch.amin, torch.amax):
+        torch.testing.assert_close(find(result, dim=(2, 3)), find(batch, dim=(2, 3)))
+    assert torch.equal(result.flatten(2).argsort(), batch.flatten(2).argsort())
+
+
+def test_gamma_of_a_constant_image_is_that_image():
+    flat = torch.full((1, 1, 4, 4), 0.3)
+    assert torch.equal(run(build(TRANSFORMS["gamma"], 0.5), flat), flat)
+
+
+def test_noise_has_the_drawn_standard_deviation_and_no_mean():
+    transform, batch = build(TRANSFORMS["noise"], 0.5), torch.zeros(4, 1, 128, 128)
+    for result, draw in zip(run(transform, batch), draws_for(transform, batch), strict=True):
+        assert float(result.std()) == pytest.approx(draw["std"], rel=0.03)
+        assert abs(float(result.mean())) < 4 * draw["std"] / 128
+
+
+@pytest.mark.parametrize(("shape", "axes", "acting"), [((2, 1, 20, 24), "plane", (1, 2)),
+                                                       ((2, 1, 9, 14, 12), "plane", (2, 3)),
+                                                       ((2, 1, 9, 14, 12), "volume", (1, 2, 3))])
+def test_blur_agrees_with_scipy(shape, axes, acting):
+    transform, batch = build(TRANSFORMS["blur"], 1.5, axes=axes), images(shape)
+    for sample, result, draw in zip(batch.numpy(), run(transform, batch).numpy(), draws_for(transform, batch),
+                                    strict=True):
+        radius = math.ceil(3 * draw["sigma"])
+        expected = gaussian_filter(sample, draw["sigma"], mode="nearest", radius=radius, axes=acting)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", ["plane", "volume"])
+def test_cutout_replaces_one_box_by_the_mean(axes):
+    transform, batch = build(TRANSFORMS["cutout"], 0.8, axes=axes), images((6, 2, 10, 16, 18))
+    result = run(transform, batch)
+    for sample, new, draw in zip(batch, result, draws_for(transform, batch), strict=True):
+        changed = (sample != new)[0]
+        assert torch.equal(changed, (sample != new)[1])
+        rows = changed.any(0) if axes == "plane" else changed
+        assert rows.sum() <= np.prod(2 * draw["half"] * np.array(rows.shape) + 1)
+        torch.testing.assert_close(new[:, changed], sample.mean((1, 2, 3))[:, None].expand_as(new[:, changed]))
+        if axes == "plane":
+            assert (changed == changed[0]).all(), "a clip loses the same place in every frame"
+
+
+def test_bias_field_is_smooth_alike_for_channels_and_leaves_air():
+    transform = build(TRANSFORMS["bias_field"], 0.5, air=0.0)
+    batch = images((3, 2, 12, 14, 10)) + 0.1
+    batch[:, :, 0] = 0
+    gain = run(transform, batch)[:, :, 1:] / batch[:, :, 1:]
+    assert (run(transform, batch)[:, :, 0] == 0).all()
+    torch.testing.assert_close(gain[:, 0], gain[:, 1])
+    assert gain.min() > 0
+    fourth = gain.double().log().diff(dim=-1, n=4)  # of a cubic: none
+    assert fourth.abs().max() < 1e-5
+
+
+def test_rician_noise_of_air_has_rayleigh_s_mean():
+    transform, batch = build(TRANSFORMS["rician"], 0.5), torch.full((3, 1, 128, 128), -2.0)
+    for result, draw in zip(run(transform, batch), draws_for(transform, batch), strict=True):
+        assert float(result.mean()) + 2 == pytest.approx(draw["std"] * math.sqrt(math.pi / 2), rel=0.02)
+        assert result.min() >= -2
+
+
+def test_scale_shift_draws_for_each_channel():
+    transform, batch = build(TRANSFORMS["scale_shift"], 0.1), images((2, 3, 6, 6))
+    params = stack(draws_for(transform, batch))
+    expected = batch * params["scale"][..., None, None].float() + params["shift"][..., None, None].float()
+    torch.testing.assert_close(run(transform, batch), expected)
+    assert params["scale"].shape == (2, 3)
+    assert len(params["scale"].unique()) == 6
+
+
+def test_speckle_spares_black_and_differs_between_frames():
+    batch = torch.full((1, 1, 3, 16, 16), 0.5)
+    batch[..., :8] = 0
+    result = run(build(TRANSFORMS["speckle"], 0.3), batch)
+    assert (result[..., :8] == 0).all()
+    assert not torch.equal(result[0, 0, 0], result[0, 0, 1])
+
+
+def test_depth_gain_rises_or_falls_with_the_rows_alike_in_every_frame():
+    transform, batch = build(TRANSFORMS["depth_gain"], 0.3), torch.full((4, 1, 3, 9, 5), 0.5)
+    for result, draw in zip(run(transform, batch), draws_for(transform, batch), strict=True):
+        expected = 0.5 * torch.exp(draw["slope"] * torch.linspace(-1, 1, 9))
+        torch.testing.assert_close(result, expected[:, None].expand(1, 3, 9, 5))
