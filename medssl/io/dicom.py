@@ -186,7 +186,7 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     stored = pixel_array(data)
     if instance.photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, data)
-    return stored, data
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False), data
 
 
 def _syntax(data: Dataset) -> str:

@@ -28,7 +28,7 @@ class FoundScan:
     patient: str | None = field(default=None, repr=False)
     study: str | None = field(default=None, repr=False)
     series: str | None = None
-    header: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

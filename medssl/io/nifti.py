@@ -59,10 +59,10 @@ def read_nifti(path: Path) -> Scan:
     may be read-only. The affine is the sform, else the qform, else None; header["affine_from"] says which.
     """
     header_path, data_path = pair_of(path)
+    header = _header(head(header_path))
     if not data_path.exists():
         raise UnreadableScan("A NIfTI header without its .img file", remedy="put both files side by side")
     raw = _bytes(data_path)
-    header = _header(raw[:HEADER_BYTES] if header_path == data_path else head(header_path))
     channels, k, j, i = _shape(header)
     array = _voxels(header, raw, (channels, k or 1, j, i), paired=header_path != data_path)
     slope, intercept = header.get_slope_inter()

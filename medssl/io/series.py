@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from medssl.io.geometry import lps_to_ras, spacing_of
 from medssl.types import Scan
 
 UNEVEN = 0.01
-"""Slices may lie this share of the slice distance away from an even stack; more, and a slice is missing or moved."""
+"""Slices may lie this share of the slice distance away from an even stack; more, and one is missing or has moved."""
 
-ROUNDING_MM = 0.05
-"""...or this far, whichever is more: positions are written as decimal strings, and some scanners round them."""
+ROUNDING_MM = 0.1
+"""...or this far, whichever is more: some scanners round positions to a decimal, the ends of the stack among them."""
+
+_SAME_PLACE_MM = 0.01
 
 _SAME_DIRECTION = 1e-3
 _CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})
@@ -68,36 +71,42 @@ def stack_affine(stack: Sequence[Instance]) -> np.ndarray:
     heights = np.array([_height(one) for one in stack])
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    if (twice := int((gaps < ROUNDING_MM).sum())) > 0:
+    if (twice := int((gaps < _SAME_PLACE_MM).sum())) > 0:
         raise GeometryError(
             f"{twice} of {len(stack)} slices lie where another one lies already",
             expected="one slice a position",
             remedy="split phases, echoes or repeats into series of their own",
         )
     allowed = max(UNEVEN * usual, ROUNDING_MM)
-    for k in np.flatnonzero(np.abs(gaps - usual) > allowed):
-        raise GeometryError(
-            f"Slices {k + 1} and {k + 2} of {len(stack)}, at {heights[k]:.2f} and {heights[k + 1]:.2f} mm along their"
-            f" normal, lie {gaps[k]:.2f} mm apart",
-            expected=f"{usual:.2f} mm, the median, within {allowed:.2f} mm",
-            remedy="restore the missing slices, or open the two parts apart",
-        )
     positions = np.array([one.position for one in stack])
     step = (positions[-1] - positions[0]) / (len(stack) - 1)
-    even = positions[0] + np.arange(len(stack))[:, None] * step
-    if (away := np.linalg.norm(positions - even, axis=1)).max() > allowed:
-        k = int(away.argmax())
-        raise GeometryError(
-            f"Slice {k + 1} of {len(stack)}, at {heights[k]:.2f} mm, lies {away[k]:.2f} mm off the line of the others",
-            expected=f"at most {allowed:.2f} mm",
-            remedy="the gantry or the table moved: resample the parts apart",
-        )
+    away = np.linalg.norm(positions - positions[0] - np.arange(len(stack))[:, None] * step, axis=1)
+    if away.max() > allowed:
+        _name_the_gap(heights, away, usual, allowed)
     along_row, along_column = _directions(stack[0])
     affine = np.eye(4)
     affine[:3, 0] = along_row * stack[0].spacing[1]
     affine[:3, 1] = along_column * stack[0].spacing[0]
     affine[:3, 2], affine[:3, 3] = step, positions[0]
     return lps_to_ras(affine)
+
+
+def _name_the_gap(heights: np.ndarray, away: np.ndarray, usual: float, allowed: float) -> NoReturn:
+    gaps, count = np.diff(heights), len(heights)
+    k = int(np.abs(gaps - usual).argmax())
+    if abs(gaps[k] - usual) > allowed:
+        raise GeometryError(
+            f"Slices {k + 1} and {k + 2} of {count}, at {heights[k]:.2f} and {heights[k + 1]:.2f} mm along their"
+            f" normal, lie {gaps[k]:.2f} mm apart",
+            expected=f"{usual:.2f} mm, the median, and all slices within {allowed:.2f} mm of an even stack",
+            remedy="restore the missing slices, or open the two parts apart",
+        )
+    k = int(away.argmax())
+    raise GeometryError(
+        f"Slice {k + 1} of {count}, at {heights[k]:.2f} mm, lies {away[k]:.2f} mm off the line of the others",
+        expected=f"at most {allowed:.2f} mm",
+        remedy="the gantry or the table moved: resample the parts apart",
+    )
 
 
 def _directions(instance: Instance) -> tuple[np.ndarray, np.ndarray]:

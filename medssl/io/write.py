@@ -94,6 +94,7 @@ def write_dicom(
         spacing: mm, (row, column); stored as ImagerPixelSpacing for CR and DX (PS3.3 C.8.11.3), else PixelSpacing.
         position: (x, y, z) of the first voxel's centre, mm, DICOM's own LPS+ axes (PS3.3 C.7.6.2.1.1).
         orientation: direction cosines of increasing column, then of increasing row, LPS+.
+        transfer_syntax: jpeg2000 takes images of at least 32 rows and columns.
         header: further attributes by DICOM keyword; they override what this function sets.
     """
     from pydicom.datadict import tag_for_keyword
