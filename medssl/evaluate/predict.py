@@ -11,6 +11,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
+from medssl.augment.spatial import SpatialConfig
 from medssl.data.loader import cut
 from medssl.data.source import Data
 from medssl.models import Encoder
@@ -70,13 +71,18 @@ def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
     return torch.stack(shrunk).flatten(1).numpy()
 
 
+def still(augment: PolicyConfig) -> PolicyConfig:
+    """The policy without anything random: views of the same size, central and untouched."""
+    return PolicyConfig(size=augment.size, spatial=SpatialConfig(axes=augment.spatial.axes))
+
+
 @torch.no_grad()
 def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
               batch_size: int) -> np.ndarray:
     """Mean over a case's boxes of score(images (B, C, *S)) -> (B, n)."""
     fabric = launch(precision)
     module.eval().to(fabric.device)
-    policy = ViewPolicy(PolicyConfig(size=augment.size), ViewSpec(), seed=0)
+    policy = ViewPolicy(still(augment), ViewSpec(), seed=0)
     sums: dict[str, list[np.ndarray]] = {}
     queue = [(case_id, box) for case_id in cases["case_id"] for box in range(_box_count(data, case_id))]
     for start in range(0, len(queue), batch_size):

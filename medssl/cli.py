@@ -1,0 +1,305 @@
+"""The command line: one function a subcommand. Errors are one message, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medssl import __version__
+from medssl.errors import MedsslError
+
+app = typer.Typer(
+    name="medssl", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="How many labels does pretraining save on my scans, and how sure are we? "
+         "Start with [bold]medssl demo[/bold].",
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Any field of the recipe, as key.sub=value.",
+                                                       metavar="[KEY.SUB=VALUE]...")]
+Recipe = Annotated[Path, typer.Argument(help="A YAML file; those under pipelines/ come with medssl.")]
+ManifestPath = Annotated[Path, typer.Argument(help="Written by medssl manifest.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<folder>/<name> of the recipe.")]
+
+
+def main() -> None:
+    """Runs the command line; exit status 1 for an error that has a message, 130 when interrupted."""
+    try:
+        app()
+    except MedsslError as error:
+        print(f"medssl: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("medssl: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def phantom(
+    name: Annotated[str, typer.Argument(help="xray, brain or echo.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    patients: Annotated[int, typer.Option(min=4, help="How many synthetic patients.")] = 100,
+    seed: Annotated[int, typer.Option(help="Another seed, other patients.")] = 0,
+) -> None:
+    """Writes a synthetic dataset in a real dataset's own layout.
+
+    Example: medssl phantom xray /tmp/CheXpert --patients 200
+    """
+    from medssl.demo import write_phantom
+
+    write_phantom(name, out, patients, seed)
+    print(f"{patients} {name} patients in {out}")
+
+
+@app.command()
+def manifest(
+    card: Annotated[Path, typer.Argument(help="A card; those under data_manifests/ come with medssl.")],
+    folder: Annotated[Path, typer.Argument(help="The dataset's folder.")],
+    out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")],
+    key: Annotated[Path | None, typer.Option(help="File with the pseudonym key; default $MEDSSL_KEY_FILE, "
+                                                  "then ~/.medssl/pseudonym.key.")] = None,
+) -> None:
+    """Card + folder -> manifest: one row a case, pseudonyms for people, and every skipped file with its reason.
+
+    Example: medssl manifest data_manifests/chexpert.yaml /data/CheXpert --out chexpert.parquet
+    """
+    from medssl.data.build import build
+    from medssl.data.card import Card
+    from medssl.data.pseudonym import load_key
+    from medssl.recipe import find
+    from medssl.train.monitor import Bar
+
+    with Bar("manifest") as progress:
+        built = build(Card.read(find(card, "data_manifests")), folder, load_key(key), progress)
+    built.save(out)
+    patients = built.cases["patient_id"].n_unique()
+    print(f"{len(built.cases)} cases of {patients} patients in {out}")
+    _print_counts("split", built.cases["split"].to_list())
+    _print_skipped(built.skipped.to_dicts())
+
+
+@app.command()
+def check(
+    manifest: ManifestPath,
+    deep: Annotated[bool, typer.Option(help="Open every file, too.")] = False,
+) -> None:
+    """Says what is wrong with a manifest before a night is lost; exit status 1 when there are errors.
+
+    Example: medssl check chexpert.parquet --deep
+    """
+    from medssl.data.check import check as check_manifest
+    from medssl.data.manifest import Manifest
+    from medssl.train.monitor import Bar
+
+    with Bar("check") as progress:
+        findings = check_manifest(Manifest.load(manifest), deep, progress)
+    for finding in findings:
+        print(f"{finding.level}: {finding.what}")
+        for name in ("expected", "remedy"):
+            if getattr(finding, name):
+                print(f"    {name}: {getattr(finding, name)}")
+    errors = sum(finding.level == "error" for finding in findings)
+    print(f"{errors} errors, {len(findings) - errors} warnings and notes")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Decodes the recipe's cases once, in parallel; run again, it does only what is new or changed.
+
+    Example: medssl prepare pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet
+    """
+    from medssl.data.source import open_data
+    from medssl.recipe import load_any
+    from medssl.train.monitor import Bar
+
+    config = load_any(recipe, overrides)
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress)
+    print(f"{len(data.cases)} cases ready under {config.data.cache}")
+    _print_skipped(data.skipped.to_dicts())
+
+
+@app.command()
+def preview(
+    recipe: Recipe, overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("preview.png"),
+) -> None:
+    """A picture of what the model will see: each case as prepared, then its views.
+
+    Example: medssl preview pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet --out views.png
+    """
+    from medssl.recipe import load_any
+    from medssl.report.preview import draw_views
+
+    draw_views(load_any(recipe, overrides), out)
+    print(out)
+
+
+@app.command()
+def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+    """Trains an encoder without labels on the training patients.
+
+    Example: medssl pretrain pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet train.batch_size=256
+    """
+    from medssl.data.source import open_data
+    from medssl.recipe import load_recipe
+    from medssl.report.preview import draw_pretraining
+    from medssl.train.monitor import Bar
+    from medssl.train.pretrain import pretrain as run
+
+    config, folder = load_recipe(recipe, "pretrain", overrides), out or _run_folder(recipe)
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress)
+    _print_skipped(data.skipped.to_dicts())
+    with Bar("pretrain", config.train.steps) as progress:
+        run(config, folder, data=data, progress=progress)
+    draw_pretraining(folder, config, data)
+    print(folder)
+
+
+@app.command()
+def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+    """Trains a task on a fraction of the labelled training patients, from scratch or from a pretraining run.
+
+    Example: medssl finetune pipelines/chexpert/finetune.yaml data.manifest=chexpert.parquet init=runs/chexpert/simsiam fraction=0.1
+    """
+    from medssl.recipe import load_recipe
+    from medssl.train.finetune import finetune as run
+    from medssl.train.monitor import Bar
+
+    config, folder = load_recipe(recipe, "finetune", overrides), out or _run_folder(recipe)
+    with Bar("finetune", config.train.steps) as progress:
+        run(config, folder, progress)
+    print(folder)
+
+
+@app.command()
+def probe(recipe: Recipe, overrides: Overrides = None,
+          split: Annotated[str, typer.Option(help="Split to judge on.")] = "validation") -> None:
+    """What a frozen encoder knows: a linear model on its features, judged on a split.
+
+    Example: medssl probe pipelines/chexpert/finetune.yaml data.manifest=chexpert.parquet init=runs/chexpert/simsiam fraction=0.1
+    """
+    from medssl.evaluate.single import probe_run
+    from medssl.recipe import load_recipe
+
+    _print_scores(probe_run(load_recipe(recipe, "finetune", overrides), split))
+
+
+@app.command()
+def curve(
+    recipe: Recipe, overrides: Overrides = None, out: Out = None,
+    workers: Annotated[int | None, typer.Option(help="Processes on a CPU; by default one a core.")] = None,
+) -> None:
+    """Arms × label fractions × seeds, with 95 % intervals and a verdict. Stopped, it goes on where it was.
+
+    Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.simsiam.init=runs/chexpert/simsiam
+    """
+    from medssl.demo import curve_with_report
+    from medssl.recipe import load_recipe
+
+    config, folder = load_recipe(recipe, "curve", overrides), out or _run_folder(recipe)
+    for sentence in curve_with_report(config, folder, workers):
+        print(sentence)
+    print(folder / "report.html")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A finetuning run folder.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
+) -> None:
+    """Judges a finetuned model on a split, with intervals over its patients, and leaves predictions.parquet in the run.
+
+    Example: medssl evaluate runs/chexpert/finetune --split validation
+    """
+    from medssl.evaluate.single import evaluate_run
+
+    _print_scores(evaluate_run(run, split, overrides or []))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finetuning run folder.")],
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")] = Path("predictions.csv"),
+) -> None:
+    """A finetuned model's output for every case of a manifest, labelled or not.
+
+    Example: medssl predict runs/chexpert/finetune new.parquet --out predictions.csv
+    """
+    from medssl.evaluate.single import predict_run
+
+    table = predict_run(run, manifest)
+    if out.suffix == ".csv":
+        table.write_csv(out)
+    else:
+        table.write_parquet(out)
+    print(f"{len(table)} rows for {table['case_id'].n_unique()} cases in {out}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Curve folders and pretraining run folders.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Label-efficiency report",
+) -> None:
+    """Run folders -> one self-contained HTML page that opens without a network.
+
+    Example: medssl report runs/chexpert/curve --out chexpert.html
+    """
+    from medssl.report.pages import report_runs
+
+    print(report_runs(runs, out, title))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    patients: Annotated[float, typer.Option(help="Multiplies the demo's number of patients.")] = 1.0,
+    only: Annotated[str | None, typer.Option(help="One of xray, brain, echo.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """The whole way on synthetic patients: phantoms, manifest, pretraining, curves, report. Minutes on a laptop's CPU.
+
+    Example: medssl demo --out runs/demo
+    """
+    from medssl.demo import run_demo
+
+    print(f"\nThe report: {run_demo(out, patients, only, overrides or [])}")
+
+
+def _run_folder(recipe: Path) -> Path:
+    return Path("runs") / recipe.parent.name / recipe.stem
+
+
+def _print_counts(name: str, values: list[str]) -> None:
+    print(f"  by {name}: " + ", ".join(f"{value} {values.count(value)}" for value in sorted(set(values))))
+
+
+def _print_skipped(rows: list[dict]) -> None:
+    if not rows:
+        return
+    print(f"{len(rows)} skipped:", file=sys.stderr)
+    for row in rows[:10]:
+        name = row.get("what") or row.get("case_id") or ""
+        print(f"  - {name}: {row['reason']}. Remedy: {row['remedy']}", file=sys.stderr)
+    if len(rows) > 10:
+        print(f"  … and {len(rows) - 10} more", file=sys.stderr)
+
+
+def _print_scores(rows: list[dict]) -> None:
+    for row in rows:
+        print(f"{row['metric']:<28} {row['mean']:.3f}  (95 % interval over patients {row['low']:.3f} to {row['high']:.3f})")

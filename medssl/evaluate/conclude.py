@@ -1,0 +1,81 @@
+"""From a curve's finished points to its tables and its verdict: everything that the report shows, nothing by hand."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from medssl.errors import RunError
+from medssl.evaluate.curve import Curve, CurveConfig
+from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_table
+from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
+from medssl.train.run import write_atomically
+
+
+def conclude(curve: Curve) -> list[str]:
+    """Writes predictions, points, summary, comparison (and subgroups) as Parquet and curve.json; returns the verdict.
+
+    RunError names the first point that is not done.
+    """
+    config, out = curve.config, curve.out
+    points = curve.points("finetune", "probe", "pixels")
+    missing = [point.stem for point in points if not curve.is_done(point)]
+    if missing:
+        raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first", expected="all of them",
+                       remedy="run the same medssl curve command again")
+    told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) for point in points]
+    tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet") for point in points]
+    predictions = pl.concat(tables, how="diagonal_relaxed")
+    rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
+            for metric, value in score_table(config.task.name, table).items()]
+    scored = pl.DataFrame(rows)
+    experiment = _experiment(config, scored)
+    found = analyse(predictions, experiment)
+    predictions.write_parquet(out / "predictions.parquet")
+    scored.write_parquet(out / "points.parquet")
+    found.summary.write_parquet(out / "summary.parquet")
+    found.comparison.write_parquet(out / "comparison.parquet")
+    if config.subgroup:
+        table = subgroup_summary(predictions, experiment, f"attr.{config.subgroup}")
+        table.write_parquet(out / "subgroups.parquet")
+    write_atomically(out / "curve.json", json.dumps(_head(curve, experiment, found.verdict), indent=1, ensure_ascii=False))
+    return found.verdict
+
+
+def _experiment(config: CurveConfig, scored: pl.DataFrame) -> Experiment:
+    return Experiment(
+        task=config.task.name,
+        baselines={name: arm.baseline for name, arm in config.arms.items() if arm.baseline},
+        labels={name: arm.label or name for name, arm in config.arms.items()},
+        train_patients=train_patients(scored),
+        unit=getattr(config.task, "unit", ""),
+    )
+
+
+def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:
+    primary = PRIMARY[experiment.task]
+    return {
+        "title": curve.config.title or curve.out.name,
+        "task": experiment.task,
+        "primary": primary,
+        "higher_is_better": higher_is_better(primary),
+        "unit": experiment.unit,
+        "baselines": dict(experiment.baselines),
+        "labels": dict(experiment.labels),
+        "verdict": verdict,
+        "fractions": sorted(curve.config.fractions),
+        "protocol": _protocol(curve),
+    }
+
+
+def _protocol(curve: Curve) -> str:
+    config, card = curve.config, curve.data.manifest.card
+    train, judged = (sum(len(getattr(fold, side)) for fold in curve.folds) for side in ("train", "judged"))
+    if config.protocol.name == "holdout":
+        people = f"{train} training patients, judged on {judged} of the {' and '.join(config.protocol.judge)} split"
+    else:
+        people = (f"{len(curve.folds)}-fold cross-validation by patient over {judged} training patients, pretraining "
+                  "repeated in every fold; the test split stayed unopened")
+    budget = f"every finetuned arm {config.train.steps} steps of {config.train.batch_size}"
+    return f"{card.name}: {people}; {config.seeds} draws of the labelled patients; {budget}."

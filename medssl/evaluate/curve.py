@@ -1,0 +1,228 @@
+"""The label-fraction curve: arms × fractions × seeds × folds, each point a small labelled training judged on unseen patients.
+
+Label subsets are nested, by patient, and the same for every arm. Nothing is chosen on the judged patients. Every point
+is a file of its own, so that a curve can be stopped and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from medssl.augment.policy import PolicyConfig
+from medssl.config import Config
+from medssl.data.fraction import subset_digest
+from medssl.data.source import Data, DataConfig, open_data
+from medssl.data.split import cross_validation
+from medssl.errors import ManifestError
+from medssl.models import EncoderConfig
+from medssl.tasks import TASKS, TaskConfig
+from medssl.train.build import encoder_config_of
+from medssl.train.finetune import label_fractions
+from medssl.train.loop import TrainConfig
+from medssl.train.pretrain import PretrainConfig
+
+
+class Holdout(Config):
+    """Learn from the train split, judge on other splits of the card."""
+
+    name: Literal["holdout"] = "holdout"
+    judge: list[Literal["validation", "test"]] = ["test"]
+
+
+class CrossValidation(Config):
+    """Every training patient is judged once, by models (pretraining included) that never saw them. Test stays unopened."""
+
+    name: Literal["cross_validation"] = "cross_validation"
+    folds: int = 3
+    seed: int = 0
+
+
+class ArmConfig(Config):
+    """One line of the picture. Where its weights come from is exactly one of init, pretrain, weights_of, like, encoder."""
+
+    label: str = ""
+    """The name in the picture."""
+    how: Literal["finetune", "probe", "pixels"] = "finetune"
+    """finetune: all weights; probe: a linear model on frozen features; pixels: a linear model on the shrunk image."""
+    init: Path | None = None
+    """A finished pretraining run."""
+    pretrain: PretrainConfig | None = None
+    """A pretraining recipe (its path, in YAML), run by the curve on each fold's training patients."""
+    weights_of: str | None = None
+    """The same pretrained weights as that arm."""
+    like: str | None = None
+    """The same architecture as that arm, fresh: 'from scratch'."""
+    encoder: EncoderConfig | None = None
+    """An architecture of its own, fresh."""
+    decoder: bool = False
+    """Take over the pretrained decoder too."""
+    baseline: str | None = None
+    """The arm that this one is compared with."""
+    lr: float | None = None
+    """Learning rate of this arm's finetuning, where it is not the budget's."""
+    size: int = 16
+    """Side of the shrunk image of `how: pixels`."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ArmConfig:
+        given = [name for name in ("init", "pretrain", "weights_of", "like", "encoder") if getattr(self, name) is not None]
+        if len(given) != (self.how != "pixels"):
+            raise ValueError(f"give exactly one of init, pretrain, weights_of, like, encoder (none for pixels), not {given}")
+        return self
+
+
+class CurveConfig(Config):
+    """A curve's recipe."""
+
+    step: Literal["curve"] = "curve"
+    title: str = ""
+    data: DataConfig
+    task: TaskConfig
+    augment: PolicyConfig = PolicyConfig()
+    train: TrainConfig = TrainConfig()
+    """The one finetuning budget of every arm."""
+    fractions: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)
+    seeds: int = 3
+    """Draws of the labelled patients, and of the weights that are not pretrained."""
+    protocol: Annotated[Holdout | CrossValidation, Field(discriminator="name")] = Holdout()
+    subgroup: str | None = None
+    """An attribute (view, sex, ...) by which the figures are also given."""
+    arms: dict[str, ArmConfig]
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> CurveConfig:
+        for name, arm in self.arms.items():
+            for field in ("weights_of", "like", "baseline"):
+                other = getattr(arm, field)
+                if other is not None and (other not in self.arms or other == name):
+                    raise ValueError(f"arms.{name}.{field} names {other!r}; the arms are {', '.join(self.arms)}")
+            if arm.weights_of and not (self.arms[arm.weights_of].pretrain or self.arms[arm.weights_of].init):
+                raise ValueError(f"arms.{name}.weights_of names {arm.weights_of!r}, which has no pretrained weights")
+        if not self.fractions or min(self.fractions) <= 0 or max(self.fractions) > 1:
+            raise ValueError(f"fractions {self.fractions} must lie in (0, 1]")
+        return self
+
+
+@dataclass(frozen=True)
+class CurveFold:
+    """Who may be learnt from and who is judged, by pseudonym."""
+
+    index: int
+    train: list[str]
+    judged: list[str]
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One dot of the picture before averaging."""
+
+    arm: str
+    fold: int
+    fraction: float
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        return f"{self.arm}/k{self.fold}-f{self.fraction:g}-s{self.seed}"
+
+
+class Curve:
+    """An opened CurveConfig: data, folds and label subsets. Cheap to make again in a worker process."""
+
+    def __init__(self, config: CurveConfig, out: Path, data: Data | None = None) -> None:
+        self.config, self.out = config, out
+        self.data = data or open_data(config.data)
+        self.folds = self._folds()
+
+    def points(self, *how: str) -> list[Point]:
+        return sorted(Point(arm, fold.index, fraction, seed)
+                      for arm, settings in self.config.arms.items() if settings.how in how
+                      for fold in self.folds for fraction in self.config.fractions for seed in range(self.config.seeds))
+
+    @property
+    def shown_fraction(self) -> float:
+        """The fraction whose models are shown in pictures: the middle one."""
+        return sorted(self.config.fractions)[len(self.config.fractions) // 2]
+
+    def is_done(self, point: Point) -> bool:
+        return (self.out / "points" / f"{point.stem}.json").is_file()
+
+    def labelled(self, fold: int) -> pl.DataFrame:
+        """Every labelled case that may be learnt from in this fold."""
+        return TASKS[self.config.task.name].labelled(self.config.task, self.data.of(self.folds[fold].train))
+
+    def labelled_cases(self, point: Point) -> pl.DataFrame:
+        """The labelled cases that this point learns from, the same for every arm."""
+        labelled = self.labelled(point.fold)
+        chosen = self._subsets(point.fold, point.seed)[point.fraction]
+        return labelled.filter(pl.col("patient_id").is_in(chosen))
+
+    def judged_cases(self, fold: int) -> pl.DataFrame:
+        return TASKS[self.config.task.name].labelled(self.config.task, self.data.of(self.folds[fold].judged))
+
+    def encoder_config(self, arm: str) -> EncoderConfig:
+        settings = self.config.arms[arm]
+        if settings.like or settings.weights_of:
+            return self.encoder_config(settings.like or settings.weights_of)
+        if settings.pretrain:
+            return settings.pretrain.encoder
+        if settings.init:
+            return ArmConfig(encoder=encoder_config_of(settings.init)).encoder
+        return settings.encoder
+
+    def weights(self, arm: str, fold: int) -> Path | None:
+        """The run folder whose weights the arm starts from in this fold; None for fresh ones."""
+        settings = self.config.arms[arm]
+        if settings.weights_of:
+            return self.weights(settings.weights_of, fold)
+        if settings.pretrain:
+            return self.out / "pretrain" / f"{arm}-k{fold}"
+        return settings.init
+
+    def save(self, point: Point, predictions: pl.DataFrame, seconds: float) -> None:
+        labelled = self.labelled_cases(point)
+        told = {"arm": point.arm, "fraction": point.fraction, "seed": point.seed, "fold": point.fold,
+                "train_patients": labelled["patient_id"].n_unique(), "train_cases": len(labelled),
+                "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2)}
+        path = self.out / "points" / f"{point.stem}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        predictions.with_columns(pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"),
+                                 pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold")
+                                 ).write_parquet(temporary)
+        os.replace(temporary, path)
+        temporary.write_text(json.dumps(told))
+        os.replace(temporary, path.with_suffix(".json"))
+
+    def _folds(self) -> list[CurveFold]:
+        protocol, cases = self.config.protocol, self.data.cases
+        train = cases.filter(pl.col("split") == "train")
+        if protocol.name == "holdout":
+            judged = cases.filter(pl.col("split").is_in(protocol.judge))
+            folds = [CurveFold(0, _patients(train), _patients(judged))]
+        else:
+            labelled = TASKS[self.config.task.name].labelled(self.config.task, train)
+            strata = dict(zip(labelled["patient_id"], TASKS[self.config.task.name].strata(self.config.task, labelled),
+                              strict=True))
+            patients = _patients(train)
+            cut = cross_validation(patients, [str(strata.get(p, "")) for p in patients], protocol.folds, protocol.seed)
+            folds = [CurveFold(fold.index, fold.train, fold.held_out) for fold in cut]
+        if any(not fold.train or not fold.judged for fold in folds):
+            raise ManifestError("A curve needs patients to learn from and patients to judge on, and one side is empty",
+                                expected="both a train split and the judged one",
+                                remedy="look at medssl check's counts per split, or use protocol.name=cross_validation")
+        return folds
+
+    def _subsets(self, fold: int, seed: int) -> dict[float, list[str]]:
+        return label_fractions(self.config.task, self.labelled(fold), list(self.config.fractions), seed)
+
+
+def _patients(cases: pl.DataFrame) -> list[str]:
+    return cases["patient_id"].unique().sort().to_list()

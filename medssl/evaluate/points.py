@@ -1,0 +1,177 @@
+"""Does the points of a curve: pretraining where an arm asks for it, probes in this process, finetuning in a pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medssl.data.source import Data, open_data
+from medssl.errors import ConfigError
+from medssl.evaluate.conclude import conclude
+from medssl.evaluate.curve import Curve, CurveConfig, Point
+from medssl.evaluate.examples import save_examples
+from medssl.evaluate.predict import pixels, pooled_features, predict
+from medssl.evaluate.probe import probe
+from medssl.rng import torch_seed
+from medssl.train.build import fitted_encoder, labelled_model, refuse_seen
+from medssl.train.finetune import fit_labelled
+from medssl.train.pretrain import pretrain
+from medssl.train.run import finish_run, open_run
+
+
+def run_curve(
+    config: CurveConfig, out: Path, workers: int | None, bar: Callable[..., object]
+) -> list[str]:
+    """Pretrains where an arm asks for it, does every point that is not done, and returns the verdict.
+
+    Args:
+        workers: processes for the finetuned points, one thread each; by default one a core.
+        bar: makes a progress display, `with bar(name, total) as progress: progress(done, total)`.
+    """
+    began = time.monotonic()
+    with bar("prepare") as progress:
+        curve = Curve(config, out, open_data(config.data, progress))
+    open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
+             train_patients=[len(fold.train) for fold in curve.folds],
+             judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
+    _pretrain_arms(curve, bar)
+    _refuse_leaks(curve)
+    _run_probes(curve, bar)
+    _run_finetunes(curve, workers or os.cpu_count() or 1, bar)
+    finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
+    return conclude(curve)
+
+
+def _pretrain_arms(curve: Curve, bar) -> None:
+    for arm, settings in curve.config.arms.items():
+        if settings.pretrain is None:
+            continue
+        shared = settings.pretrain.data.prepare == curve.config.data.prepare
+        for fold in curve.folds:
+            run = curve.weights(arm, fold.index)
+            recipe = settings.pretrain.model_copy(update={"seed": settings.pretrain.seed + fold.index, "data":
+                settings.pretrain.data.model_copy(update={"manifest": curve.config.data.manifest,
+                                                          "cache": curve.config.data.cache})})
+            if not shared:
+                raise ConfigError(f"arms.{arm}.pretrain prepares its scans differently from the curve",
+                                  expected="the same data.prepare in both recipes", remedy="make them equal")
+            data = Data(recipe.data, curve.data.manifest, curve.data.cache, curve.data.cases, curve.data.skipped)
+            name = f"pretrain {arm}" + (f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else "")
+            with bar(name, recipe.train.steps) as progress:
+                pretrain(recipe, run, fold.train, data, progress)
+
+
+def _refuse_leaks(curve: Curve) -> None:
+    for arm in curve.config.arms:
+        for fold in curve.folds:
+            run = curve.weights(arm, fold.index)
+            if run is not None:
+                refuse_seen(run, curve.data, fold.judged)
+
+
+def _run_probes(curve: Curve, bar) -> None:
+    todo = [point for point in curve.points("probe", "pixels") if not curve.is_done(point)]
+    if not todo:
+        return
+    with bar("probes", len(todo)) as progress:
+        features: dict[tuple[str, int], tuple] = {}
+        for done, point in enumerate(todo, start=1):
+            began, key = time.monotonic(), (point.arm, point.fold)
+            if key not in features:
+                features = {key: _features(curve, *key)}
+            train_features, judged_features = features[key]
+            rows = {case_id: row for row, case_id in enumerate(curve.labelled(point.fold)["case_id"])}
+            cases = curve.labelled_cases(point)
+            chosen = train_features[[rows[case_id] for case_id in cases["case_id"]]]
+            predictions = probe(curve.config.task, chosen, cases, judged_features, curve.judged_cases(point.fold))
+            curve.save(point, predictions, time.monotonic() - began)
+            progress(done, len(todo))
+
+
+def _features(curve: Curve, arm: str, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    cases = curve.labelled(fold), curve.judged_cases(fold)
+    settings, config = curve.config.arms[arm], curve.config
+    if settings.how == "pixels":
+        return tuple(pixels(curve.data, part, settings.size) for part in cases)
+    torch.manual_seed(torch_seed(fold, "random encoder"))
+    weights = curve.weights(arm, fold)
+    if weights is None:
+        encoder = fitted_encoder(curve.encoder_config(arm), curve.data, config.augment)
+    else:
+        encoder = labelled_model(config.task, curve.encoder_config(arm), curve.data, config.augment, weights).encoder
+    return tuple(pooled_features(encoder, curve.data, part, config.augment, config.train.precision) for part in cases)
+
+
+def _run_finetunes(curve: Curve, workers: int, bar) -> None:
+    todo = [point for point in curve.points("finetune") if not curve.is_done(point)]
+    if not todo:
+        return
+    with bar("finetune", len(todo)) as progress:
+        for done, point in enumerate(_finished(curve, _longest_first(todo), workers), start=1):
+            progress(done, len(todo), note=point.stem)
+
+
+def _finished(curve: Curve, todo: list[Point], workers: int) -> Iterator[Point]:
+    if workers == 1 or torch.cuda.is_available():
+        for point in todo:
+            _finetune_point(curve, point)
+            yield point
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"), initializer=_open_in_worker,
+                             initargs=(curve.config, curve.out, threads)) as pool:
+        jobs = [pool.submit(_point_in_worker, point) for point in todo]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def _longest_first(points: list[Point]) -> list[Point]:
+    return sorted(points, key=lambda point: (-point.fraction, point))
+
+
+_curve: Curve | None = None
+"""The worker process's own opened curve."""
+
+
+def _open_in_worker(config: CurveConfig, out: Path, threads: int) -> None:
+    global _curve
+    torch.set_num_threads(threads)
+    _curve = Curve(config, out)
+
+
+def _point_in_worker(point: Point) -> Point:
+    _finetune_point(_curve, point)
+    return point
+
+
+def _finetune_point(curve: Curve, point: Point) -> None:
+    began, config = time.monotonic(), curve.config
+    settings = config.arms[point.arm]
+    torch.manual_seed(torch_seed(point.seed, point.fold, "weights"))
+    model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment,
+                           curve.weights(point.arm, point.fold), settings.decoder)
+    train = config.train
+    if settings.lr is not None:
+        train = train.model_copy(update={"optim": train.optim.model_copy(update={"lr": settings.lr})})
+    fit_labelled(model, curve.data, curve.labelled_cases(point), config.augment, train, point.seed)
+    judged = curve.judged_cases(point.fold)
+    predictions = predict(model, curve.data, judged, config.augment, train.precision)
+    if config.task.name == "segment" and (point.fraction, point.seed, point.fold) == (curve.shown_fraction, 0, 0):
+        save_examples(curve.out / "examples", point.arm, model, curve.data, judged, config.augment, train.precision)
+    curve.save(point, predictions, time.monotonic() - began)
+
+
+def _seconds_before(out: Path) -> float:
+    return json.loads((out / "provenance.json").read_text()).get("seconds", 0.0)

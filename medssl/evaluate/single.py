@@ -1,0 +1,105 @@
+"""One model at a time: a probe of an encoder, a finetuned run judged on a split, or its output for new cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import TypeAdapter
+
+from medssl.config import merge_overrides, read_yaml, validate
+from medssl.data.source import Data, open_data
+from medssl.errors import ConfigError, RunError
+from medssl.evaluate.predict import outputs, pooled_features, predict
+from medssl.evaluate.probe import probe
+from medssl.evaluate.scoring import Rows, score
+from medssl.metrics.intervals import patient_weights
+from medssl.models.weights import load_encoder, load_into, load_parts
+from medssl.rng import stream
+from medssl.tasks import TASKS, LabelledModel, build_task
+from medssl.train.build import fitted_encoder, refuse_seen
+from medssl.train.finetune import FinetuneConfig, label_fractions
+
+DRAWS = 1000
+
+
+def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
+    """Scores of a linear probe on the frozen encoder of `config.init` (or a random one), on `split`."""
+    data = open_data(config.data)
+    task = TASKS[config.task.name]
+    labelled = task.labelled(config.task, data.cases.filter(pl.col("split") == "train"))
+    chosen = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
+    judged = _judged(config, data, split)
+    if config.init:
+        refuse_seen(config.init, data, judged["patient_id"].unique().to_list())
+    encoder = load_encoder(config.init) if config.init else fitted_encoder(config.encoder, data, config.augment)
+    cases = labelled.filter(pl.col("patient_id").is_in(chosen))
+    features = [pooled_features(encoder, data, part, config.augment, config.train.precision) for part in (cases, judged)]
+    return scores(config.task.name, probe(config.task, features[0], cases, features[1], judged))
+
+
+def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
+    """Scores of a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
+    config, model, data = open_finetuned(run, overrides)
+    judged = _judged(config, data, split)
+    refuse_seen(run, data, judged["patient_id"].unique().to_list())
+    predictions = predict(model, data, judged, config.augment, config.train.precision)
+    predictions.write_parquet(run / "predictions.parquet")
+    return scores(config.task.name, predictions)
+
+
+def predict_run(run: Path, manifest: Path) -> pl.DataFrame:
+    """case_id, patient_id, name and prediction for every case of a manifest, whatever its labels.
+
+    The prediction is a probability (classify), a value in the label's unit (regress), or the region's volume in voxels
+    of the prepared grid (segment).
+    """
+    config, model, data = open_finetuned(run, [f"data.manifest={manifest}"])
+    rows = []
+    for case, output, _ in outputs(model, data, data.cases, config.augment, config.train.precision):
+        values = output if output.ndim == 1 else (output > 0).reshape(len(output), -1).sum(axis=1)
+        rows += [(case["case_id"], case["patient_id"], name, float(value))
+                 for name, value in zip(model.task.names, values, strict=True)]
+    return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
+
+
+def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data]:
+    """A finished finetuning run: its recipe (with overrides), its model, and the opened data."""
+    tensors, description = load_parts(run)
+    if "task" not in tensors:
+        raise RunError(f"{run} is not a finetuning run: it has no task", expected="a folder that medssl finetune wrote",
+                       remedy="finetune first")
+    recipe = merge_overrides(read_yaml(run / "recipe.yaml"), overrides)
+    config = validate(FinetuneConfig, recipe, f"{run}/recipe.yaml")
+    data = open_data(config.data)
+    encoder = load_encoder(run)
+    if encoder.channels != data.channels:
+        raise ConfigError(f"The cases have {data.channels} channels", expected=f"{encoder.channels}, as {run} learnt from",
+                          remedy="use a card with the same channels")
+    kept_config = TypeAdapter(type(config.task)).validate_python(description["task"])
+    task = build_task(kept_config, encoder, data.manifest.regions)
+    load_into(task, tensors, "task")
+    return config, LabelledModel(encoder, task), data
+
+
+def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
+    """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover."""
+    rows = Rows.of(predictions)
+    values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
+    patients = np.arange(rows.patient.max() + 1)
+    counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
+    point, drawn = score(task, rows, values), score(task, rows, values, counts)
+    return [{"metric": metric, "mean": float(point[metric][0, 0]), "low": float(np.quantile(draws[:, 0], 0.025)),
+             "high": float(np.quantile(draws[:, 0], 0.975))} for metric, draws in drawn.items()
+            if np.isfinite(point[metric]).all()]
+
+
+def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
+    judged = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == split))
+    if len(judged) == 0:
+        counts = data.cases.group_by("split").len().sort("split").rows()
+        raise ConfigError(f"No labelled case in the split {split!r}",
+                          expected=f"one of {', '.join(f'{name} ({count} cases)' for name, count in counts)}",
+                          remedy="give another --split")
+    return judged

@@ -1,0 +1,96 @@
+"""Recipes: YAML files that compose the steps' own Configs. This module holds no setting of its own.
+
+`step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, beside this one, and
+changes what is written here. An arm's `pretrain: other.yaml` stands for that whole recipe. Overrides come last.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from medssl.config import Config, merge_overrides, read_yaml, validate
+from medssl.errors import ConfigError
+from medssl.evaluate.curve import CurveConfig
+from medssl.train.finetune import FinetuneConfig
+from medssl.train.pretrain import PretrainConfig
+
+STEPS: dict[str, type[Config]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "curve": CurveConfig,
+}
+
+
+def load_recipe(path: str | Path, step: str, overrides: list[str] | None = None) -> Any:
+    """The validated recipe; ConfigError for another step's recipe, and one that lists every mistake in this one."""
+    found = find(path)
+    inner = [override for override in overrides or [] if ".pretrain." in override.partition("=")[0]]
+    data = merge_overrides(_read(found), [override for override in overrides or [] if override not in inner])
+    if data.get("step") != step:
+        raise ConfigError(f"{path} has step {data.get('step')!r}", expected=f"step: {step}",
+                          remedy=f"use medssl {data['step']}" if data.get("step") in STEPS else f"add step: {step}")
+    return validate(STEPS[step], merge_overrides(_with_pretrains(data, found.parent), inner), str(path))
+
+
+def find(path: str | Path, folder: str = "pipelines") -> Path:
+    """A recipe or card by its path, or, where there is no such file, the one of that name that comes with medssl."""
+    path = Path(path)
+    if path.is_file() or folder not in path.parts:
+        return path
+    inside = Path(*path.parts[path.parts.index(folder) + 1 :])
+    shipped = shipped_folder(folder) / inside
+    return shipped if shipped.is_file() else path
+
+
+def shipped_folder(name: str) -> Path:
+    """`pipelines` or `data_manifests`, from the source tree or from the installed wheel."""
+    beside = Path(__file__).parent.parent / name
+    return beside if beside.is_dir() else Path(str(resources.files("medssl"))) / "_shipped" / name
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    data = read_yaml(path)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    base = path.parent / str(parent)
+    if base in seen:
+        raise ConfigError(f"{path} extends itself through {parent}", expected="a chain that ends")
+    return _merged(_read(base, (*seen, path)), data)
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged; anything else is replaced, as is a mapping whose `name` changes."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        same_kind = both and value.get("name", old.get("name")) == old.get("name")
+        merged[key] = _merged(old, value) if same_kind else value
+    return merged
+
+
+def _with_pretrains(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Puts the whole recipe where an arm names one by its path, so that `arms.x.pretrain.key=value` finds its place."""
+    for name, arm in (data.get("arms") or {}).items():
+        if isinstance(arm, dict) and isinstance(arm.get("pretrain"), str):
+            recipe = _read(folder / arm["pretrain"])
+            arm["pretrain"] = {**recipe, "data": {**recipe.get("data", {}), **_shared(data)}}
+    return data
+
+
+def _shared(curve: dict[str, Any]) -> dict[str, Any]:
+    """A curve's manifest and cache are those of its pretraining too."""
+    data = curve.get("data") or {}
+    return {key: data[key] for key in ("manifest", "cache") if key in data}
+
+
+def load_any(path: str | Path, overrides: list[str] | None = None) -> Any:
+    """A recipe of whatever step it says."""
+    step = _read(find(path)).get("step")
+    if step not in STEPS:
+        raise ConfigError(f"{path} has step {step!r}", expected=f"one of {', '.join(STEPS)}",
+                          remedy="add step: pretrain, finetune or curve")
+    return load_recipe(path, step, overrides)

@@ -1,0 +1,31 @@
+"""Which folders go into a page: curves, the pretrainings inside them, and pretraining runs of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl.errors import RunError
+from medssl.evaluate.curve import CurveConfig
+from medssl.data.source import Data
+from medssl.report.html import write_report
+from medssl.report.preview import draw_pretraining
+
+
+def report_runs(runs: list[Path], out: Path, title: str) -> Path:
+    """One page of any number of run folders; RunError for a folder that is neither a curve nor a pretraining run."""
+    curves = [run for run in runs if (run / "curve.json").is_file()]
+    pretrains = [run for run in runs if (run / "model.json").is_file()]
+    unknown = [run for run in runs if run not in curves and run not in pretrains]
+    if unknown:
+        raise RunError(f"{unknown[0]} is neither a finished curve nor a finished run",
+                       expected="curve.json or model.json in it", remedy="run medssl curve or medssl pretrain to its end")
+    inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0")) if (run / "model.json").is_file()]
+    return write_report(out, title, curves, [*inside, *pretrains])
+
+
+def draw_curve_pretrainings(config: CurveConfig, out: Path, data: Data) -> None:
+    """Pictures for the first fold's pretraining of every arm."""
+    for run in sorted((out / "pretrain").glob("*-k0")):
+        arm = config.arms[run.name.removesuffix("-k0")]
+        if arm.pretrain and (run / "model.json").is_file():
+            draw_pretraining(run, arm.pretrain, data)
