@@ -103,7 +103,8 @@ def normal_field(batch: Tensor, seeds: Tensor, fields: int = 1) -> Tensor:
 def smooth(batch: Tensor, kernels: Tensor, axis: int) -> Tensor:
     """Convolves one axis of (B, C, *S) with each sample's odd kernel (B, taps); edges are repeated.
 
-    Shifted sums beat per-sample grouped convolution on CPU by 2 to 20 times in volumes, and add taps of zero exactly.
+    Shifted sums cost about the same along every axis, where a grouped convolution of 96^3 on CPU took from a third to
+    14 times as long; and a tap of zero adds exactly nothing, however long the batch's longest kernel.
     """
     size, radius = batch.shape[axis], kernels.shape[1] // 2
     index = torch.arange(-radius, size + radius, device=batch.device).clamp(0, size - 1)
