@@ -56,14 +56,14 @@ def comparison_table(curve: Curve, metric: str) -> Table:
     digits = words.decimals(rows["difference"])
     groups = []
     for arm in curve.arms:
-        body = [[_share(row["fraction"], [row]), _difference(row, digits),
-                 Cell(words.p_value(row["p_holm"]), row["p_holm"]), _multiplier(row)]
+        body = [[_share(row["fraction"], [row]), _difference(row, digits), _multiplier(row),
+                 Cell(words.p_value(row["p_holm"]), row["p_holm"])]
                 for row in curve.differences(arm, metric).iter_rows(named=True)]
         if body:
             groups.append(Group(f"{curve.label(arm)} vs {curve.label(curve.head.baselines.get(arm, ''))}", body))
     caption = (f"{words.sentence(curve.metric_name(metric))}: paired difference (positive is better) and label "
                f"multiplier, with {words.LEVEL} intervals")
-    return Table(caption, ["labelled share", "difference", "corrected p", "label multiplier"], groups)
+    return Table(caption, ["labelled share", "difference", "label multiplier", "corrected p"], groups)
 
 
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:

@@ -98,24 +98,26 @@ def segmentation_figure(arms: Mapping[str, Examples], narrow: bool = False) -> F
 
     Args:
         arms: human name -> examples; all arms show the same cases in the same order.
-        narrow: fewer cases, larger.
+        narrow: fewer cases, and a column a case.
     """
     first = next(iter(arms.values()))
     cases = min(len(first.image), 2 if narrow else 4)
-    columns = 1 + len(arms)
-    side = ((NARROW if narrow else WIDE) - 0.2) / max(columns, 3)
-    height = cases * side * first.image.shape[1] / first.image.shape[2]
+    lines = [("image", None), *arms.items()]
+    side = 1.8 if narrow else (WIDE - 0.2) / max(len(lines), 3)
+    shape = (len(lines), cases) if narrow else (cases, len(lines))
     with drawing():
-        figure = new_figure(columns * side + 0.2, height + 0.9)
-        grid = figure.subplots(cases, columns, squeeze=False)
-        for row in range(cases):
-            for axes, title, shown in zip(grid[row], ["image", *arms], [None, *arms.values()], strict=True):
-                _show(axes, first.image[row])
-                if row == 0:
-                    axes.set_title(_wrap(title, 15 if narrow else 28), fontsize=8 if narrow else 10)
-                if shown is not None:
-                    _contours(axes, shown.truth[row], len(first.regions), "white")
-                    _contours(axes, shown.prediction[row], len(first.regions))
+        figure = new_figure(NARROW if narrow else shape[1] * side + 0.2,
+                            shape[0] * side * first.image.shape[1] / first.image.shape[2] + 0.9)
+        grid = figure.subplots(*shape, squeeze=False)
+        grid = grid.T if narrow else grid
+        for (case, column), axes in np.ndenumerate(grid):
+            title, shown = lines[column]
+            _show(axes, first.image[case])
+            if case == 0:
+                axes.set_ylabel(_wrap(title, 20), fontweight="bold") if narrow else axes.set_title(_wrap(title, 28))
+            if shown is not None:
+                _contours(axes, shown.truth[case], len(first.regions), "white")
+                _contours(axes, shown.prediction[case], len(first.regions))
         handles = [Line2D([], [], color=HUES[_region_hue(k)], label=name) for k, name in enumerate(first.regions)]
         handles.append(Line2D([], [], color="white", linewidth=1.1, path_effects=_HALO, label="reference standard"))
         figure.legend(handles=handles, loc="outside lower left", ncols=2 if narrow else 5)
@@ -256,7 +258,8 @@ def _dodge(index: int, count: int, patients: pl.Series) -> float:
     """A factor beside 1, so that the error bars of arms stand side by side on the log axis."""
     if not patients.len():
         return 1.0
-    step = min(0.012 * math.log10(max(patients.max() / patients.min(), 3.0)) * 2, 0.05)
+    span = math.log10(max(patients.max() / patients.min(), 3.0))
+    step = span * min(0.018, 0.07 / count)
     return 10 ** ((index - (count - 1) / 2) * step)
 
 
@@ -278,6 +281,8 @@ def _legend(figure: Figure, curve: Curve, arms: Sequence[str], narrow: bool,
     longest = max(map(len, labels), default=1)
     columns = max(1, min(int(figure.get_figwidth() / (0.074 * longest + 0.7)), len(handles)))
     by_row = [handle for first in range(columns) for handle in handles[first::columns]]  # matplotlib goes down columns
+    lines = math.ceil(sum(label.count("\n") + 1 for label in labels) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (lines - 1))  # the panels keep their height
     figure.legend(handles=by_row, loc="outside upper left", ncols=columns, columnspacing=1.4)
 
 

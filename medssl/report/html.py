@@ -47,7 +47,7 @@ class CurvePart:
     gain: Picture | None
     scores: Table
     comparisons: Table
-    more: list[tuple[str, list[Table]]]
+    more: list[Table]
     panels: Picture | None
     examples: Picture | None
     protocol: str
@@ -106,7 +106,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         anchor=anchor, title=curve.head.title, verdict=curve.head.verdict, facts=_facts(curve),
         picture=_curve_picture(curve), gain=_gain_picture(curve),
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
-        more=[(curve.metric_name(name), [score_table(curve, name), comparison_table(curve, name)]) for name in others],
+        more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
         panels=_panels_picture(curve, others), examples=_examples_picture(curve), protocol=curve.head.protocol,
         downloads=[("summary.csv", csv_uri(curve.summary)), ("comparison.csv", csv_uri(curve.comparison))])
 

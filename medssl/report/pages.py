@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medssl.data.source import Data
 from medssl.errors import RunError
 from medssl.evaluate.curve import CurveConfig
-from medssl.data.source import Data
 from medssl.report.html import write_report
 from medssl.report.preview import draw_pretraining
 
@@ -28,4 +28,4 @@ def draw_curve_pretrainings(config: CurveConfig, out: Path, data: Data) -> None:
     for run in sorted((out / "pretrain").glob("*-k0")):
         arm = config.arms[run.name.removesuffix("-k0")]
         if arm.pretrain and (run / "model.json").is_file():
-            draw_pretraining(run, arm.pretrain, data)
+            draw_pretraining(run, arm.pretrain, data.read_as(arm.pretrain.data))

@@ -79,10 +79,10 @@ class Curve:
         return sorted(found, key=lambda metric: metric != self.head.primary)
 
     def role(self, arm: str) -> Role:
-        """An arm that others are compared with is a baseline; one that takes part in no comparison is trivial."""
-        if arm in self.head.baselines.values():
-            return "baseline"
-        return "compared" if arm in self.head.baselines else "trivial"
+        """Compared where it has a baseline; baseline where it only serves as one; trivial where it does neither."""
+        if arm in self.head.baselines:
+            return "compared"
+        return "baseline" if arm in self.head.baselines.values() else "trivial"
 
     def label(self, arm: str) -> str:
         return self.head.labels.get(arm, arm)
