@@ -32,6 +32,8 @@ _ENHANCED = tuple(
     _STORAGE + root for root in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130", "6.2", "12.1.1", "12.2.1")
 )
 _NO_MODALITY = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "RTIMAGE"})
+_PLUGINS = ("", "pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")
+"""pydicom's decoders, the preferred first and no second try: on damaged JPEG, GDCM aborts the whole process."""
 _FRAMES_ARE_TIME = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC"})
 _FRAMES_ARE_PLACES = frozenset({"CT", "MR", "PT", "NM", "SM", "MG"})
 _VALUES_ARE_PHYSICAL = frozenset({"CT", "PT"})
@@ -174,7 +176,8 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     from pydicom.uid import UID
 
     syntax = UID(instance.syntax)
-    if not get_decoder(syntax).is_available:
+    plugins = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ("",)
+    if not plugins:
         raise UnreadableScan(
             f"No decoder for {syntax.name} is installed",
             expected="one of pydicom's plugins for it",
@@ -183,7 +186,7 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     data = dcmread(instance.path, force=True)
     data.file_meta = getattr(data, "file_meta", None) or FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax
-    stored = pixel_array(data)
+    stored = pixel_array(data, decoding_plugin=min(plugins, key=_PLUGINS.index))
     if instance.photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, data)
     return stored.astype(stored.dtype.newbyteorder("="), copy=False), data

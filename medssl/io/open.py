@@ -41,7 +41,9 @@ def open_scan(path: str | Path | FoundScan, series: str | None = None) -> Scan:
     if not path.exists():
         raise UnreadableScan(f"There is no {path}", expected="a file, or a folder that holds one scan")
     if path.is_dir():
-        return _open_found(_choose(path, series))
+        found, stack = _choose(path, series)
+        with _guard(path):
+            return read_volume(stack) if stack else open_scan(found.paths[0])
     with _guard(path):
         format_ = sniff(path)
         if format_ == "dicom":
@@ -55,7 +57,12 @@ def find_scans(folder: str | Path) -> Iterator[FoundScan | SkippedFile]:
     Images, clips and volumes of one file come as they are met; slices are held until the walk ends, since a series
     may lie in several folders, and then come as one FoundScan a stack.
     """
-    folder = Path(folder)
+    for found, _ in _walk(Path(folder)):
+        yield found
+
+
+def _walk(folder: Path) -> Iterator[tuple[FoundScan | SkippedFile, list[Instance]]]:
+    """What `find_scans` yields, each with its slices where it is a volume of them, so that no header is read twice."""
     if not folder.is_dir():
         raise UnreadableScan(f"There is no folder {folder}", expected="a folder of scans")
     slices: list[Instance] = []
@@ -64,14 +71,14 @@ def find_scans(folder: str | Path) -> Iterator[FoundScan | SkippedFile]:
             with _guard(path):
                 found = _inspect(path)
         except MedsslError as error:
-            yield SkippedFile(path, error.what)
+            yield SkippedFile(path, error.what), []
             continue
         if isinstance(found, Instance):
             slices.append(found)
         elif found is not None:
-            yield found
+            yield found, []
     for stack in stacks(slices):
-        yield _found(stack)
+        yield _found(stack), stack if len(stack) > 1 else []
 
 
 def sniff(path: Path) -> Format:
@@ -148,20 +155,23 @@ def _open_found(found: FoundScan) -> Scan:
         return read_volume([read_instance(path) for path in found.paths])
 
 
-def _choose(folder: Path, series: str | None) -> FoundScan:
-    found, reasons = [], {}
-    for one in find_scans(folder):
+def _choose(folder: Path, series: str | None) -> tuple[FoundScan, list[Instance]]:
+    found: list[tuple[FoundScan, list[Instance]]] = []
+    reasons: dict[str, int] = {}
+    for one, stack in _walk(folder):
         if isinstance(one, SkippedFile):
             reasons[one.reason] = reasons.get(one.reason, 0) + 1
         elif series is None or one.series == series:
-            found.append(one)
+            found.append((one, stack))
     if len(found) == 1:
         return found[0]
     if not found:
         why = "; ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
         what = "The folder holds no scan" if series is None else f"The folder holds no series {series}"
         raise UnreadableScan(f"{what}: {why}", expected=_KNOWN)
-    listed = "".join(f"\n  {one.modality} {one.kind}, {len(one.paths)} file(s), series {one.series}" for one in found)
+    listed = "".join(
+        f"\n  {one.modality} {one.kind}, {len(one.paths)} file(s), series {one.series}" for one, _ in found
+    )
     raise AmbiguousSeries(
         f"The folder holds {len(found)} scans:{listed}\n",
         expected="one",
