@@ -21,7 +21,9 @@ from medssl.types import Kind, Scan
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+CUT = "copy it again from its source"
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE_LITTLE_ENDIAN = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # bytes from PixelData's tag to its value
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -102,7 +104,7 @@ def read_instance(path: Path) -> Instance:
     if int(data.get("HighBit", stored - 1)) != stored - 1:
         raise UnreadableScan(f"HighBit {data.HighBit} with BitsStored {stored}", expected="HighBit = BitsStored - 1")
     spacing, spacing_from = _spacing(data)
-    photometric, modality = str(data.get("PhotometricInterpretation", "")), _modality(data)
+    photometric, modality = str(data.PhotometricInterpretation), _modality(data)
     inverted = photometric == "MONOCHROME1" and modality not in _VALUES_ARE_PHYSICAL
     low, high = (-(1 << stored - 1), (1 << stored - 1) - 1) if signed else (0, (1 << stored) - 1)
     mirror = slope * (low + high) + 2 * intercept if inverted else None
@@ -161,7 +163,7 @@ def _plain(instance: Instance) -> np.ndarray:
         raise UnreadableScan(
             f"The pixel data end after {stored.size} of {count} values",
             expected="a whole file",
-            remedy="copy it again from its source",
+            remedy=CUT,
         )
     if unused := instance.allocated - instance.stored:  # they may hold an overlay: shift them out, keep the sign
         stored <<= unused
@@ -176,6 +178,12 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     from pydicom.uid import UID
 
     syntax = UID(instance.syntax)
+    if syntax == _JPEG_EXTENDED and instance.stored > 8:
+        raise UnreadableScan(
+            f"Lossy JPEG of {instance.stored} bits, which no installed decoder reads",
+            expected="up to 8 bits in lossy JPEG",
+            remedy="decompress the files, e.g. with DCMTK's dcmdjpeg",
+        )
     plugins = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ("",)
     if not plugins:
         raise UnreadableScan(
@@ -184,6 +192,8 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
             remedy="install pylibjpeg with pylibjpeg-openjpeg, or decompress the files",
         )
     data = dcmread(instance.path, force=True)
+    if "PixelData" not in data:
+        raise UnreadableScan("The pixel data are cut off", expected="a whole file", remedy=CUT)
     data.file_meta = getattr(data, "file_meta", None) or FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax
     stored = pixel_array(data, decoding_plugin=min(plugins, key=_PLUGINS.index))
@@ -219,10 +229,11 @@ def _refuse(data: Dataset, has_pixels: bool) -> None:
     if sop == _DIRECTORY:
         raise UnreadableScan("A DICOMDIR, which lists files and holds none", remedy="open the folder around it")
     if sop.startswith(_NO_ACQUISITION) or _modality(data) in _NO_MODALITY:
-        raise UnreadableScan(f"No acquired image: {UID(sop).name if sop in _known_classes() else _modality(data)}")
+        name = UID(sop).name  # the number itself where the standard does not know it
+        raise UnreadableScan(f"No acquired image: {name if name != sop else _modality(data)}")
     if not has_pixels:
         raise UnreadableScan("A DICOM file without pixel data")
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored"):
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
         if not data.get(keyword):
             raise UnreadableScan(f"A DICOM image without {keyword}")
     frames = _frames(data)
@@ -239,12 +250,6 @@ def _refuse(data: Dataset, has_pixels: bool) -> None:
             expected="one slice a file, or a cine clip",
             remedy="export it as single-frame DICOM or as NIfTI",
         )
-
-
-def _known_classes() -> Mapping[str, Any]:
-    from pydicom._uid_dict import UID_dictionary
-
-    return UID_dictionary
 
 
 def _modality(data: Dataset) -> str:

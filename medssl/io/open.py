@@ -13,7 +13,7 @@ from typing import Literal
 from medssl.errors import AmbiguousSeries, MedsslError, UnreadableScan
 from medssl.io import nifti
 from medssl.io.cine import read_cine
-from medssl.io.dicom import Instance, read_instance, read_instance_scan
+from medssl.io.dicom import CUT, Instance, read_instance, read_instance_scan
 from medssl.io.found import FoundScan, SkippedFile
 from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, read_volume, stacks
@@ -21,7 +21,6 @@ from medssl.types import Scan
 
 Format = Literal["dicom", "nifti", "raster", "cine"]
 _KNOWN = "DICOM, NIfTI, PNG, JPEG, TIFF, AVI or MP4"
-_CUT = "copy it again from its source"
 
 
 def open_scan(path: str | Path | FoundScan, series: str | None = None) -> Scan:
@@ -202,9 +201,7 @@ def _guard(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"its decoder gave up ({type(error).__name__})"
-        failure = UnreadableScan(
-            f"The file cannot be read: {reason}", expected=f"whole and valid {_KNOWN}", remedy=_CUT
-        )
+        failure = UnreadableScan(f"The file cannot be read: {reason}", expected=f"whole and valid {_KNOWN}", remedy=CUT)
         failure.add_note(f"Read from: {path}")
         raise failure from None
     finally:
@@ -217,4 +214,4 @@ def _cut_short() -> Iterator[None]:
     try:
         yield
     except Exception:
-        raise UnreadableScan("A damaged gzip stream", expected="a whole .nii.gz", remedy=_CUT) from None
+        raise UnreadableScan("A damaged gzip stream", expected="a whole .nii.gz", remedy=CUT) from None

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
+from pydicom.encaps import encapsulate
 
 from medssl import find_scans, open_scan
 from medssl.errors import MedsslError, UnreadableScan
 from medssl.io import FoundScan, SkippedFile
 from medssl.io.phi import header_of
-from medssl.io.write import write_avi, write_dicom, write_nifti, write_png
+from medssl.io.write import write_avi, write_dicom, write_jpeg, write_nifti, write_png
+from medssl.rng import stream
 from medssl.types import Scan
+
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")  # on writing bad files
 
 SECRET = "Xqzwv"
 """Stands in every identifying attribute; must stand nowhere in what medssl keeps."""
@@ -127,6 +133,43 @@ def test_a_folder_without_scans_says_why(tmp_path):
         open_scan(tmp_path)
     with pytest.raises(UnreadableScan, match="no folder"):
         next(find_scans(tmp_path / "absent"))
+
+
+def write_jpeg_dicom(path: Path, image: np.ndarray) -> None:
+    """Baseline JPEG in DICOM, which medssl reads and does not write."""
+    write_dicom(path, image, patient_id="P", study_uid="1.2", series_uid="1.2.3", instance_uid="1.2.3.4")
+    data, jpeg = dcmread(path), BytesIO()
+    Image.fromarray(image).save(jpeg, format="JPEG", quality=95)
+    data.PixelData = encapsulate([jpeg.getvalue()])
+    data["PixelData"].is_undefined_length = True
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    data.save_as(path)
+
+
+def test_damaged_files_end_in_a_scan_or_an_error_of_ours(tmp_path, noise):
+    image, ids = noise(40, 40, bits=8, dtype=np.uint8), {"patient_id": "P", "study_uid": "1.2", "series_uid": "1.2.3"}
+    for syntax in ("explicit", "rle", "jpeg2000", "jpegls"):
+        write_dicom(tmp_path / syntax, image, **ids, instance_uid="1.2.3.4", transfer_syntax=syntax)
+    write_jpeg_dicom(tmp_path / "jpeg", image)
+    write_nifti(tmp_path / "a.nii.gz", image[None], np.eye(4))
+    write_nifti(tmp_path / "a.nii", image[None], np.eye(4))
+    write_png(tmp_path / "a.png", image)
+    write_jpeg(tmp_path / "a.jpg", image)
+    write_avi(tmp_path / "a.avi", image[None], 30)
+    rng, ends = stream("test", "damage"), {"read": 0, "refused": 0}
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        assert open_scan(path).array.size
+        for _ in range(30):
+            damaged = np.frombuffer(whole, np.uint8).copy()
+            damaged[rng.integers(0, len(whole), 5)] = rng.integers(0, 256, 5)
+            path.write_bytes(damaged[: rng.integers(len(whole) // 2, 2 * len(whole))].tobytes())
+            try:
+                ends["read"] += isinstance(open_scan(path), Scan)
+            except MedsslError:
+                ends["refused"] += 1
+    assert sum(ends.values()) == 300
+    assert min(ends.values()) > 50
 
 
 @pytest.mark.parametrize("corpus", ["dicom_corpus/pydicom", "dicom_corpus/dcm_qa_ct", "nifti_corpus"])
