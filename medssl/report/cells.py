@@ -56,7 +56,7 @@ def comparison_table(curve: Curve, metric: str) -> Table:
     digits = words.decimals(rows["difference"])
     groups = []
     for arm in curve.arms:
-        body = [[_share(row["fraction"], [row]), _difference(row, digits), _multiplier(row),
+        body = [[_share(row["fraction"], [row]), _difference(row, digits), _multiplier(row, curve.head.fractions),
                  Cell(words.p_value(row["p_holm"]), row["p_holm"])]
                 for row in curve.differences(arm, metric).iter_rows(named=True)]
         if body:
@@ -92,10 +92,11 @@ def _difference(row: dict[str, Any], digits: int) -> Cell:
                 words.interval(row["low"], row["high"], digits, signed=True))
 
 
-def _multiplier(row: dict[str, Any]) -> Cell:
-    low, high = (words.multiplier(row[name], row["fraction"]) for name in ("multiplier_low", "multiplier_high"))
+def _multiplier(row: dict[str, Any], fractions: Sequence[float]) -> Cell:
+    low, high = (words.multiplier(row[name], row["fraction"], fractions)
+                 for name in ("multiplier_low", "multiplier_high"))
     note = "" if low == high == words.MISSING else low if low == high else f"{low} to {high}"
-    return Cell(words.multiplier(row["multiplier"], row["fraction"]), row["multiplier"], note)
+    return Cell(words.multiplier(row["multiplier"], row["fraction"], fractions), row["multiplier"], note)
 
 
 def _flatten(facts: Any, key: str = "") -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from medssl.evaluate.verdict import LEVEL
 from medssl.report import words
 from medssl.report.style import HUES, INK, NARROW, WIDE, LineStyle, drawing, line_styles, new_figure, patient_axis
 from medssl.report.tables import Curve, Examples
@@ -222,9 +223,10 @@ def _score_panel(axes: Axes, curve: Curve, metric: str, inches: float) -> None:
 
 
 def _saving(axes: Axes, curve: Curve, metric: str) -> None:
-    """Points from the best arm's clear win with fewest labels to where its baseline has the same score."""
+    """Points from the best gain a verdict may claim, with fewest labels, to where its baseline scores the same."""
     scores = curve.summary.select("arm", "fraction", "metric", "train_patients", score="mean")
-    clear = (curve.comparison.filter(pl.col("metric") == metric, pl.col("low") > 0, pl.col("multiplier") > 1)
+    clear = (curve.comparison.filter(pl.col("metric") == metric, pl.col("p_holm") < LEVEL, pl.col("difference") > 0,
+                                     pl.col("multiplier") > 1)
              .join(scores, on=["arm", "fraction", "metric"]).sort("fraction", -pl.col("difference")))
     if not clear.height:
         return
@@ -235,7 +237,7 @@ def _saving(axes: Axes, curve: Curve, metric: str) -> None:
     color = _styles(curve)[win["arm"]].color
     axes.annotate("", (end, score), (win["train_patients"] * left, score), zorder=1,
                   arrowprops={"arrowstyle": "-|>", "linestyle": "dotted", "color": color, "shrinkA": 6, "shrinkB": 0})
-    times = words.multiplier(win["multiplier"], win["fraction"])
+    times = words.multiplier(win["multiplier"], win["fraction"], curve.head.fractions)
     clear_side = -12 if curve.higher_is_better(metric) else 12  # points; beyond the end of the arrow no line is near
     in_left_half = axes.transLimits.transform((math.log10(end), score))[0] < 0.5
     axes.annotate(f"{curve.label(win['baseline'])} needs {times} the labels", (end, score), (2, clear_side),

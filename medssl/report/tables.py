@@ -88,12 +88,12 @@ class Curve:
         return self.head.labels.get(arm, arm)
 
     def metric_name(self, metric: str) -> str:
-        """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where the curve also has its parts."""
+        """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where the curve has parts to take a mean over."""
         family, _, part = metric.partition("/")
         name = METRIC_NAMES.get(family, family)
         if part:
             return f"{name} · {part}"
-        return f"mean {name}" if any(other.startswith(f"{family}/") for other in self.metrics) else name
+        return f"mean {name}" if any("/" in other for other in self.metrics) else name
 
     def higher_is_better(self, metric: str) -> bool:
         family = metric.partition("/")[0]

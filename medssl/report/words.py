@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
 MISSING = "–"
@@ -48,11 +48,18 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def multiplier(value: float | None, fraction: float) -> str:
-    """Infinite means: better than the baseline with every label there is, which is 1 / fraction times as many."""
+def multiplier(value: float | None, fraction: float, fractions: Sequence[float]) -> str:
+    """The two ends that are bounds say so: a baseline that never gets there, or was there from its first point on.
+
+    Args:
+        value: a multiplier at `fraction`; infinite means more than the largest of `fractions` over this one.
+    """
     if value is None or math.isnan(value):
         return MISSING
-    return f"> {1 / fraction:.3g}×" if math.isinf(value) else f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+    if math.isinf(value):
+        return f"> {max(fractions) / fraction:.3g}×"
+    bound = "≤ " if math.isclose(value * fraction, min(fractions), rel_tol=1e-6) else ""
+    return f"{bound}{value:.2g}×" if value < 10 else f"{bound}{value:.0f}×"
 
 
 def duration(seconds: float) -> str:

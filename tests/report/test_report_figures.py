@@ -107,8 +107,8 @@ def test_the_saving_is_only_claimed_where_it_is_clear(make_curve):
     curve = read_curve(make_curve("classify"))
     told = [text.get_text() for text in curve_figure(curve).axes[0].texts]
     times = curve.differences("mae", "auroc")["multiplier"][0]
-    assert f"From scratch needs {words.multiplier(times, 0.04)} the labels" in told
-    unclear = replace(curve, comparison=curve.comparison.with_columns(low=pl.lit(-0.1)))
+    assert f"From scratch needs {words.multiplier(times, 0.04, curve.head.fractions)} the labels" in told
+    unclear = replace(curve, comparison=curve.comparison.with_columns(p_holm=pl.lit(0.2)))
     assert not [text for text in curve_figure(unclear).axes[0].texts if text.get_text()]
 
 
@@ -173,9 +173,11 @@ def test_number_words(value, signed, text):
     assert words.number(value, 3, signed) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(math.inf, "> 25×"), (3.14159, "3.1×"), (18.2, "18×"), (None, "–")])
+@pytest.mark.parametrize(("value", "text"), [(math.inf, "> 12.5×"), (3.14159, "3.1×"), (18.2, "18×"), (0.25, "≤ 0.25×"),
+                                             (None, "–")])
 def test_multiplier_words(value, text):
-    assert words.multiplier(value, 0.04) == text
+    """At 4 % of a curve that runs from 1 % to 50 %."""
+    assert words.multiplier(value, 0.04, [0.01, 0.04, 0.5]) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (3601, "1 h 0 min"), (5400, "1 h 30 min")])
