@@ -93,15 +93,13 @@ def _identified(frame: pl.DataFrame, card: Card, key: bytes, skips: Skips) -> pl
 
 def _columns(frame: pl.DataFrame, card: Card) -> list[pl.Series | pl.Expr]:
     """The columns of the cases table, in order."""
-    scan = card.layout == "scan"
-    mask = pl.col("file:mask").is_not_null() if card.mask else pl.lit(False)
     return [
         *(pl.col(name) for name in ("case_id", "patient_id", "study_id")),
-        (pl.col("kind") if scan else pl.lit(card.kind)).alias("kind"),
-        (pl.col("modality") if card.modality is None else pl.lit(card.modality)).alias("modality"),
+        (pl.lit(card.kind) if card.kind else pl.col("kind")).alias("kind"),
+        (pl.lit(card.modality) if card.modality else pl.col("modality")).alias("modality"),
         _splits(frame, card),
         *(_value(frame, name, source, card) for name, source in card.sources.items()),
-        mask.alias("has_mask"),
+        pl.col("file:mask").is_not_null().alias("has_mask"),
     ]
 
 
@@ -139,7 +137,7 @@ def _value(frame: pl.DataFrame, name: str, source: Source, card: Card) -> pl.Ser
                 expected="one of " + ", ".join(source.values),
                 remedy="add the value under `values` in the card; `null` makes it missing",
             )
-        meant = {old: None if new is None else f"{new:g}" if isinstance(new, float) else new
+        meant = {old: None if new is None else str(new).removesuffix(".0") if isinstance(new, float) else new
                  for old, new in source.values.items()}
         value = raw.replace_strict(meant, default=None, return_dtype=pl.String)
     if source.unit == "text":
@@ -194,7 +192,7 @@ def _files(frame: pl.DataFrame, card: Card, folder: Path) -> pl.DataFrame:
     if card.layout == "scan":
         files = frame.select("case_id", role=pl.lit("image"), path="slices:image").explode("path")
     else:
-        roles = [*card.channels, *(["mask"] if card.mask else [])]
+        roles = [*card.channels, "mask"]
         files = pl.concat(frame.select("case_id", role=pl.lit(role), path=f"file:{role}") for role in roles)
     return files.filter(pl.col("path").is_not_null()).with_columns(path=f"{folder}/" + pl.col("path"))
 

@@ -249,7 +249,8 @@ def _check_case(
             scan = open_scan(paths[0] if len(paths) == 1 else FoundScan(paths, kind))
         except MedsslError as error:
             if all(path.exists() for path in paths):
-                wrong[(f"{role}: {error.what}", error.expected, error.remedy)].append(case_id)
+                remedy = error.remedy or "export the file again, or leave the case out"
+                wrong[(f"{role}: {error.what}", error.expected, remedy)].append(case_id)
             continue
         if first is None:
             first = scan

@@ -55,9 +55,11 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
         frame = pl.concat([_table_rows(folder, table.path, table.split) for table in card.tables], how="diagonal")
     else:
         frame = _matched(card, folder, present)
+    early = {column: pattern for column, pattern in card.extract.items() if column in frame.columns}
+    frame = _extracted(frame, early)  # before the join, which may go by what is cut out here
     if card.join:
         frame = _joined(frame, card.join, folder, skips)
-    frame = _extracted(frame, card.extract)
+    frame = _extracted(frame, {column: card.extract[column] for column in card.extract if column not in early})
     if card.layout == "scan":  # a header field that no scan of this folder carries is blank, not a mistake
         absent = [name for name in card.named_columns() if name not in frame.columns]
         frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
@@ -68,14 +70,14 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
 def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str], skips: Skips) -> pl.DataFrame:
     """Adds `file:*` by the card's templates, looked up among the files `found`; rows without images are skipped."""
     if card.layout == "scan":
-        return frame
+        return frame.with_columns(pl.lit(None, pl.String).alias("file:mask"))
     present = pl.Series("path", found, dtype=pl.String)
     roles = {**card.files, **({"mask": card.mask} if card.mask else {})}
     frame = frame.with_columns(fill(template).alias(f"file:{role}") for role, template in roles.items())
     _note_unnamed(frame, list(roles), present, skips)
     there = {role: pl.col(f"file:{role}").is_in(present.implode()).fill_null(False) for role in roles}
-    if card.mask:
-        frame = frame.with_columns(pl.when(there["mask"]).then("file:mask").alias("file:mask"))
+    mask = pl.when(there["mask"]).then("file:mask") if card.mask else pl.lit(None, pl.String)
+    frame = frame.with_columns(mask.alias("file:mask"))
     images = [f"file:{role}" for role in card.files]
     frame = frame.with_columns(pl.concat_list(pl.when(~there[r]).then(pl.lit(r)) for r in card.files).list.drop_nulls()
                                .list.join(", ").alias("absent"))
@@ -83,11 +85,10 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
     if lost.height == frame.height:
         raise _nothing_found(frame, images, folder, present)
     for (absent,), part in lost.group_by("absent", maintain_order=True):
-        only_mask = card.mask is not None and absent == ", ".join(card.files)
-        masked = part.filter(pl.col("file:mask").is_not_null()) if only_mask else part.clear()
-        rest = part.filter(pl.col("file:mask").is_null()) if only_mask else part
+        only_mask = pl.lit(absent == ", ".join(card.files)) & pl.col("file:mask").is_not_null()
+        masked, other = part.filter(only_mask), part.filter(~only_mask)
         skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
-        skips.add(_shown(rest, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")
+        skips.add(_shown(other, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")
     return frame.filter(pl.col("absent") == "").drop("absent")
 
 
