@@ -36,7 +36,8 @@ class PrepareConfig(Config):
     """How a Scan becomes a Sample. Part of every model's `preprocessing`."""
 
     size: tuple[int, ...] | None = None
-    """Resize to this many voxels, in array order: (J, I) for images and frames, (K, J, I) for volumes."""
+    """Resize to this many voxels, in array order: (J, I) for images and frames, (K, J, I) for volumes; (J, I) resizes
+    the slices of a volume and keeps their number."""
     spacing: tuple[float, float, float] | None = None
     """Resample volumes to this spacing in mm (K, J, I)."""
     intensity: Literal["percentile", "range", "window", "zscore", "zscore_nonzero"] = "percentile"
@@ -278,6 +279,8 @@ def _resample(
             raise GeometryError("The file does not say its spacing", expected="mm per voxel",
                                 remedy="give prepare.size instead of prepare.spacing")
         new = tuple(max(1, round(n * s / t)) for n, s, t in zip(old, spacing, job.config.spacing, strict=True))
+    if new is not None and len(new) == 2 and job.kind == "volume":
+        new = (old[0], *new)
     if new is None or tuple(new) == tuple(old):
         return array, mask, spacing
     if len(new) != len(old):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -47,6 +47,16 @@ class Data:
         """Spatial axes of what an encoder is given."""
         return self.config.box.dims(self.cases["kind"][0])
 
+    def read_as(self, config: DataConfig) -> Data:
+        """The same cases under another recipe's boxes; ConfigError where that recipe prepares them differently."""
+        if config.prepare != self.config.prepare:
+            ours, theirs = self.config.prepare.model_dump(), config.prepare.model_dump()
+            raise ConfigError(f"Two recipes prepare the same scans differently ({_differing(ours, theirs)})",
+                              expected="the same data.prepare in the curve and in its pretraining recipe",
+                              remedy="make them equal")
+        own = {"manifest": self.config.manifest, "cache": self.config.cache, "where": self.config.where}
+        return replace(self, config=config.model_copy(update=own))
+
     def of(self, patients: list[str] | set[str]) -> pl.DataFrame:
         """The cases of these patients."""
         return self.cases.filter(pl.col("patient_id").is_in(list(patients)))
@@ -76,3 +86,7 @@ def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFr
                               remedy="mend the recipe, or add the attribute to the card")
         cases = cases.filter(pl.col(column).cast(pl.String).is_in([str(value) for value in values]))
     return cases
+
+
+def _differing(ours: dict, theirs: dict) -> str:
+    return ", ".join(f"{key}: {ours[key]} and {theirs[key]}" for key in ours if ours[key] != theirs[key])

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medssl.data.source import Data, open_data
-from medssl.errors import ConfigError
+from medssl.data.source import open_data
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
@@ -54,19 +53,12 @@ def _pretrain_arms(curve: Curve, bar) -> None:
     for arm, settings in curve.config.arms.items():
         if settings.pretrain is None:
             continue
-        shared = settings.pretrain.data.prepare == curve.config.data.prepare
+        data = curve.data.read_as(settings.pretrain.data)
         for fold in curve.folds:
-            run = curve.weights(arm, fold.index)
-            recipe = settings.pretrain.model_copy(update={"seed": settings.pretrain.seed + fold.index, "data":
-                settings.pretrain.data.model_copy(update={"manifest": curve.config.data.manifest,
-                                                          "cache": curve.config.data.cache})})
-            if not shared:
-                raise ConfigError(f"arms.{arm}.pretrain prepares its scans differently from the curve",
-                                  expected="the same data.prepare in both recipes", remedy="make them equal")
-            data = Data(recipe.data, curve.data.manifest, curve.data.cache, curve.data.cases, curve.data.skipped)
+            recipe = settings.pretrain.model_copy(update={"seed": settings.pretrain.seed + fold.index, "data": data.config})
             name = f"pretrain {arm}" + (f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else "")
             with bar(name, recipe.train.steps) as progress:
-                pretrain(recipe, run, fold.train, data, progress)
+                pretrain(recipe, curve.weights(arm, fold.index), fold.train, data, progress)
 
 
 def _refuse_leaks(curve: Curve) -> None:

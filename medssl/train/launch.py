@@ -7,16 +7,16 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
-Precision = Literal["auto", "bf16", "32"]
+Precision = Literal["auto", "bf16", "float32"]
 
 
 def launch(precision: Precision = "auto") -> Fabric:
     """One device, the best there is; `auto` takes bf16 where the hardware multiplies it."""
     on_gpu = torch.cuda.is_available()
     if precision == "auto":
-        precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "32"
+        precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "float32"
     return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1,
-                  precision={"bf16": "bf16-mixed", "32": "32-true"}[precision])
+                  precision={"bf16": "bf16-mixed", "float32": "32-true"}[precision])
 
 
 def _cpu_multiplies_bf16() -> bool:

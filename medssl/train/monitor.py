@@ -106,5 +106,5 @@ def require_finite(loss: float, step: int, lr: float, case_ids: list[str]) -> No
     if not math.isfinite(loss):
         raise TrainingError(f"The loss is {loss} at step {step}, with learning rate {lr:.3g}, on cases "
                             f"{', '.join(case_ids[:4])} …", expected="a finite number",
-                            remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=32; "
+                            remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=float32; "
                                    "the last checkpoint is kept")
