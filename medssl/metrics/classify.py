@@ -65,7 +65,7 @@ def auprc(target: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None)
         found, alarmed = _cumulated(positive), _cumulated(columns[negatives])
         hits = found[called_positives]
         called = hits + alarmed[called_negatives]
-        precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
+        precision = hits / np.where(called > 0, called, 1)
         return ratio(np.einsum("pb,pb->b", positive, precision), np.where(alarmed[-1] > 0, found[-1], 0))
 
     return as_given(_in_blocks(statistic, columns_of(weights, len(score))), weights)

@@ -1,0 +1,131 @@
+"""From predictions to metrics: what each kind of task is scored by, for many models and many patient draws at once.
+
+classify  auroc (mean over the names with both classes present), auroc/<name>, auprc (the same mean)
+segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice
+regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from medssl.metrics import classify, regress, weighted
+
+TaskKind = Literal["classify", "segment", "regress"]
+
+PRIMARY: dict[TaskKind, str] = {"classify": "auroc", "segment": "dice", "regress": "mae"}
+RANGES = {"auroc": (0, 1), "auprc": (0, 1), "dice": (0, 1), "mae": (0, math.inf), "rmse": (0, math.inf),
+          "r2": (-math.inf, 1)}
+LOWER_IS_BETTER = frozenset({"mae", "rmse"})
+
+
+def family(metric: str) -> str:
+    """`auroc` of `auroc/Edema`."""
+    return metric.partition("/")[0]
+
+
+def higher_is_better(metric: str) -> bool:
+    return family(metric) not in LOWER_IS_BETTER
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is to be predicted, R rows in one order for all models: a row a case and name; cases may lack names.
+
+    case, patient: (R,) codes from 0; name: (R,) text; target: (R,) float.
+    """
+
+    case: np.ndarray
+    patient: np.ndarray
+    name: np.ndarray
+    target: np.ndarray
+
+    @classmethod
+    def of(cls, table: pl.DataFrame) -> Rows:
+        """From a table with case_id, patient_id, name, target. Codes follow the sorted ids."""
+        case, patient = (np.unique(table[key].to_numpy(), return_inverse=True)[1] for key in ("case_id", "patient_id"))
+        return cls(case, patient, table["name"].to_numpy(), table["target"].cast(pl.Float64).to_numpy())
+
+
+def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
+    """Metrics of one model, from its rows (case_id, patient_id, name, target, prediction); NaN where undefined."""
+    values = score(task, Rows.of(predictions), predictions["prediction"].cast(pl.Float64).to_numpy()[None])
+    return {metric: float(value[0, 0]) for metric, value in values.items()}
+
+
+def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
+          counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Metrics of U models under B draws of patients.
+
+    Args:
+        task: how to score.
+        rows: the R rows that every model judged.
+        predictions: (U, R).
+        counts: (P, B), how often a draw holds each patient; None scores the patients as they are, B = 1.
+
+    Returns:
+        (B, U) a metric; all NaN where the rows do not define it (a class is absent). A draw that happens not to define
+        a metric takes the value of one that does, the same for all models: the patients were drawn until it did.
+    """
+    return {"classify": _classify, "segment": _segment, "regress": _regress}[task](rows, predictions, counts)
+
+
+def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    by_name = {f"auroc/{name}": values for name, values in _by_name(classify.auroc, rows, predictions, counts)}
+    precision = (values for _, values in _by_name(classify.auprc, rows, predictions, counts))
+    return {"auroc": _macro(by_name.values()), **by_name, "auprc": _macro(precision)}
+
+
+def _segment(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    regions = np.bincount(rows.case)
+    of_case = np.stack([np.bincount(rows.case, weights=dice) / regions for dice in predictions])
+    patient = np.zeros(len(regions), dtype=int)
+    patient[rows.case] = rows.patient
+    return {"dice": _each(_mean_prediction, of_case, of_case, patient, counts),
+            **{f"dice/{name}": values for name, values in _by_name(_mean_prediction, rows, predictions, counts)}}
+
+
+def _regress(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    result: dict[str, np.ndarray] = {}
+    for metric in (regress.mae, regress.rmse, regress.r2):
+        by_name = dict(_by_name(metric, rows, predictions, counts))
+        result[metric.__name__] = _macro(by_name.values())
+        if len(by_name) > 1:
+            result |= {f"{metric.__name__}/{name}": values for name, values in by_name.items()}
+    return result
+
+
+def _mean_prediction(_: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None) -> float | np.ndarray:
+    return weighted.mean(prediction, weights)
+
+
+def _by_name(metric: Callable, rows: Rows, predictions: np.ndarray,
+             counts: np.ndarray | None) -> Iterable[tuple[str, np.ndarray]]:
+    for name in sorted(set(rows.name)):
+        chosen = np.flatnonzero(rows.name == name)
+        yield name, _each(metric, rows.target[chosen], predictions[:, chosen], rows.patient[chosen], counts)
+
+
+def _each(metric: Callable, target: np.ndarray, predictions: np.ndarray, patient: np.ndarray,
+          counts: np.ndarray | None) -> np.ndarray:
+    """`metric` of each model, (B, U)."""
+    weights = None if counts is None else counts[patient].T
+    values = np.stack([np.atleast_1d(metric(target, prediction, weights)) for prediction in predictions], axis=1)
+    undefined = np.isnan(values).any(axis=1)
+    defined = np.flatnonzero(~undefined)
+    if len(defined):
+        values[undefined] = values[defined[np.arange(undefined.sum()) % len(defined)]]
+    return values
+
+
+def _macro(by_name: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean over the names that are defined; NaN where none is."""
+    values = list(by_name)
+    defined = [each for each in values if not np.isnan(each).any()]
+    return np.mean(defined or values[:1], axis=0)

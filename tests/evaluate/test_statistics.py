@@ -1,0 +1,293 @@
+"""The curve's statistics: right on simulated experiments whose truth is known, and refusing what is incomplete."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from medssl import MedsslError
+from medssl.errors import LeakageError, RunError
+from medssl.evaluate.resample import DRAWS, resample
+from medssl.evaluate.scoring import score_unit
+from medssl.evaluate.statistics import (
+    COMPARISON,
+    SUMMARY,
+    Experiment,
+    analyse,
+    comparison,
+    holm,
+    resampled,
+    subgroup_summary,
+    summary,
+    train_patients,
+)
+from medssl.rng import stream
+
+FRACTIONS = (0.05, 0.1, 0.25, 1.0)
+
+
+def table(arm, fraction, seed, targets, predictions, *, fold=0, names=("x",), first_patient=0, **attributes):
+    """Predictions of one unit, (N,) or (N, names); two cases a patient."""
+    targets, predictions = (np.reshape(values, (-1, len(names))).astype(float) for values in (targets, predictions))
+    cases = np.arange(len(targets))
+    patients = first_patient + cases // 2
+    columns = {"arm": arm, "fraction": fraction, "seed": seed, "fold": fold,
+               "case_id": np.repeat([f"c{fold}-{case}" for case in cases], len(names)),
+               "patient_id": np.repeat([f"p{patient}" for patient in patients], len(names)),
+               "name": list(names) * len(cases), "target": targets.ravel(), "prediction": predictions.ravel()}
+    return pl.DataFrame(columns | {key: np.repeat(values, len(names)) for key, values in attributes.items()})
+
+
+def dice_experiment(rng, gains, *, seeds=5, patients=40, seed_sd=0.02, patient_sd=0.15):
+    """Dice of arms whose true curve is 0.6 + 0.2 log10 f + gain(f), with the noise that real curves have.
+
+    Patients are hard for every arm, and harder for some; a label subset is lucky for every arm, and luckier for some.
+    """
+    cases = 2 * patients
+    hard, lucky = patient_sd * rng.normal(size=patients), seed_sd * rng.normal(size=(seeds, len(FRACTIONS)))
+    tables = []
+    for arm, gain in gains.items():
+        own_patients = 0.05 * rng.normal(size=patients)
+        for f, fraction in enumerate(FRACTIONS):
+            for seed in range(seeds):
+                level = 0.6 + 0.2 * math.log10(fraction) + gain(fraction) + lucky[seed, f] + seed_sd * rng.normal()
+                dice = level + np.repeat(hard + own_patients, 2) + 0.05 * rng.normal(size=cases)
+                tables.append(table(arm, fraction, seed, np.ones(cases), dice))
+    return pl.concat(tables)
+
+
+def finding_experiment(rng, arms=("scratch", "mae"), fractions=(0.1, 1.0), seeds=3, cases=60, names=("Edema", "Cyst")):
+    targets = rng.integers(0, 2, (cases, len(names)))
+    return pl.concat([table(arm, fraction, seed, targets, targets + rng.normal(size=targets.shape) + 2 * seed,
+                            names=names) for arm in arms for fraction in fractions for seed in range(seeds)])
+
+
+TWO = Experiment("segment", baselines={"mae": "scratch"},
+                 labels={"mae": "the MAE encoder", "scratch": "the same network from scratch"},
+                 train_patients={0.05: 17, 0.1: 34, 0.25: 85, 1.0: 340})
+
+
+def nothing(_: float) -> float:
+    return 0.0
+
+
+# ---- simulated experiments
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_no_effect_is_called_none_at_all_fractions_in_nine_of_ten_experiments(seeds):
+    experiments, called = 80, 0
+    for index in range(experiments):
+        predictions = dice_experiment(stream("null", seeds, index), {"scratch": nothing, "mae": nothing}, seeds=seeds,
+                                      patients=30)
+        tested = comparison(resample(predictions, "segment", draws=200), TWO).filter(metric="dice")
+        called += (tested["p_holm"] < 0.05).any()
+    assert called / experiments <= 0.10
+
+
+def test_a_strong_effect_is_called_with_the_labels_it_saves():
+    """The arm is worth three times the labels at every fraction, so that 3 is the truth where a baseline gets there."""
+    gains, found = {"scratch": nothing, "mae": lambda f: 0.2 * math.log10(3)}, []
+    for index in range(10):
+        predictions = dice_experiment(stream("effect", index), gains, seeds=10)
+        found.append(comparison(resampled(predictions, TWO), TWO).filter(metric="dice"))
+    tests = pl.concat(found)
+    assert (tests["p_holm"] < 0.05).all()
+    inside = tests.filter(pl.col("fraction") < 0.25)
+    assert inside["multiplier"].is_between(1.8, 5).all()
+    covered = (inside["multiplier_low"] <= 3) & (inside["multiplier_high"] >= 3)
+    assert covered.mean() >= 0.8
+    assert tests.filter(fraction=1.0)["multiplier"].is_infinite().all()
+
+
+def test_the_difference_is_paired_by_patient_and_seed():
+    """Hard patients and lucky subsets are shared: a gain far smaller than either's spread is still seen."""
+    gains = {"scratch": nothing, "mae": lambda f: 0.03}
+    predictions = dice_experiment(stream("paired"), gains, seeds=10, patient_sd=0.5)
+    scores = resampled(predictions, TWO)
+    tests = comparison(scores, TWO).filter(metric="dice")
+    means = summary(scores, TWO).filter(metric="dice")
+    assert ((means["high"] - means["low"]) > 0.2).all()
+    assert ((tests["high"] - tests["low"]) < 0.08).all()
+
+
+# ---- scores
+
+
+def test_scores_are_those_of_scikit_learn_with_uncertain_cases_left_out():
+    predictions = finding_experiment(stream("scores"))
+    uncertain = (pl.col("name") == "Edema") & pl.col("case_id").is_in(["c0-3", "c0-7"])
+    predictions = predictions.filter(~uncertain)
+    scores = resampled(predictions, Experiment("classify"))
+    expected = {"auroc": [], "auprc": []}
+    for seed in range(3):
+        unit = predictions.filter(arm="mae", fraction=0.1, seed=seed)
+        names = [unit.filter(name=name) for name in ("Edema", "Cyst")]
+        expected["auroc"].append(np.mean([roc_auc_score(n["target"], n["prediction"]) for n in names]))
+        expected["auprc"].append(np.mean([average_precision_score(n["target"], n["prediction"]) for n in names]))
+        assert score_unit("classify", unit)["auroc"] == pytest.approx(expected["auroc"][-1])
+    for metric, values in expected.items():
+        np.testing.assert_allclose(scores.at(metric, "mae")[0][0], values, atol=1e-12)
+    means = summary(scores, Experiment("classify")).filter(arm="mae", fraction=0.1, metric="auroc")
+    assert means["mean"].item() == pytest.approx(np.mean(expected["auroc"]))
+    assert means.schema == SUMMARY
+    assert means.select("seeds", "folds", "test_patients", "test_cases").row(0) == (3, 1, 30, 60)
+
+
+def test_dice_is_the_mean_of_a_case_over_its_regions_then_over_cases():
+    unit = pl.concat([table("a", 1.0, 0, [1, 1, 1], [0.2, 0.4, 0.6], names=("WT",)),
+                      table("a", 1.0, 0, [1, 1], [0.8, 0.0], names=("ET",))])
+    found = score_unit("segment", unit)
+    assert found == pytest.approx({"dice": np.mean([0.5, 0.2, 0.6]), "dice/ET": 0.4, "dice/WT": 0.4})
+
+
+def test_regression_scores_one_quantity_plainly_and_several_by_name():
+    unit = table("a", 1.0, 0, [50, 60, 70], [52, 58, 70], names=("EF",))
+    assert score_unit("regress", unit).keys() == {"mae", "rmse", "r2"}
+    two = pl.concat([unit, table("a", 1.0, 0, [100, 120, 140], [104, 116, 140], names=("EDV",))])
+    assert score_unit("regress", two)["mae"] == pytest.approx(2)
+    assert score_unit("regress", two)["mae/EDV"] == pytest.approx(8 / 3)
+
+
+def test_folds_are_scored_on_their_own_and_averaged():
+    """Scores of two folds' models need not be on one scale: pooled, these would rank badly."""
+    rng = stream("folds")
+    tables = []
+    for fold, shift in ((0, 0.0), (1, 100.0)):
+        target = np.tile([0, 1], 15)
+        tables += [table("a", 1.0, seed, target, (1 - 2 * fold) * target + shift + 0.01 * rng.random(30), fold=fold,
+                         first_patient=100 * fold) for seed in range(2)]
+    means = summary(resampled(pl.concat(tables), Experiment("classify")), Experiment("classify"))
+    assert means.filter(metric="auroc")["mean"].item() == pytest.approx((1.0 + 0.0) / 2)
+    assert means["folds"].unique().to_list() == [2]
+
+
+def test_a_rare_finding_has_an_interval_although_some_draws_hold_none():
+    rng = stream("rare")
+    target = np.zeros(80)
+    target[:4] = 1
+    predictions = pl.concat([table("a", 1.0, seed, target, target + rng.normal(size=80)) for seed in range(3)])
+    scores = resampled(predictions, Experiment("classify"))
+    assert scores.bootstrap["auroc"].shape == (DRAWS, 1, 1, 3)
+    assert np.isfinite(scores.bootstrap["auroc"]).all()
+
+
+def test_a_finding_with_one_class_is_null_and_left_out_of_the_mean():
+    rng = stream("absent")
+    predictions = finding_experiment(rng).with_columns(
+        target=pl.when(pl.col("name") == "Cyst").then(0.0).otherwise(pl.col("target")))
+    statistics = analyse(predictions, Experiment("classify", baselines={"mae": "scratch"}))
+    means = statistics.summary
+    assert means.filter(metric="auroc/Cyst").select("mean", "low", "high").null_count().row(0) == (4, 4, 4)
+    assert means.filter(metric="auroc")["mean"].to_list() == means.filter(metric="auroc/Edema")["mean"].to_list()
+    assert "auroc/Cyst" not in statistics.comparison["metric"]
+    with pytest.raises(RunError, match="auroc is undefined"):
+        analyse(predictions.filter(name="Cyst"), Experiment("classify"))
+
+
+def test_intervals_stay_inside_the_metrics_range_but_differences_are_not_cut():
+    rng = stream("range")
+    target = np.tile([0, 1], 20)
+    predictions = pl.concat([table("a", 1.0, seed, target, target + (0.2 + 0.4 * seed) * rng.normal(size=40))
+                             for seed in range(3)])
+    assert summary(resampled(predictions, Experiment("classify")), Experiment("classify"))["high"].max() == 1.0
+
+
+# ---- comparison
+
+
+def test_lower_is_better_is_turned_round():
+    rng = stream("mae")
+    target = rng.normal(55, 10, size=80)
+    noise = {("scratch", 0.1): 8, ("scratch", 1.0): 4, ("mae", 0.1): 5, ("mae", 1.0): 4}
+    predictions = pl.concat([table(arm, fraction, seed, target, target + sd * rng.normal(size=80), names=("EF",))
+                             for (arm, fraction), sd in noise.items() for seed in range(5)])
+    experiment = Experiment("regress", baselines={"mae": "scratch"}, unit="points")
+    statistics = analyse(predictions, experiment)
+    row = statistics.comparison.filter(metric="mae", fraction=0.1).row(0, named=True)
+    assert row["difference"] == pytest.approx(3 * math.sqrt(2 / math.pi), rel=0.3)
+    assert row["p_holm"] < 0.05
+    assert 2 < row["multiplier"] < 10
+    assert statistics.comparison.filter(metric="r2", fraction=0.1)["difference"].item() > 0
+    assert any("a mean absolute error of" in line and " points" in line for line in statistics.verdict)
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03, 0.005])), [0.06, 0.03, 0.06, 0.02])
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_columns_are_the_contracts():
+    statistics = analyse(finding_experiment(stream("columns")), Experiment("classify", baselines={"mae": "scratch"}))
+    assert statistics.summary.schema == SUMMARY
+    assert statistics.comparison.schema == COMPARISON
+    assert set(statistics.comparison["metric"]) == {"auroc", "auroc/Edema", "auroc/Cyst", "auprc"}
+    assert statistics.comparison.null_count().sum_horizontal().item() == 0
+
+
+def test_the_same_seed_gives_the_same_statistics_whatever_the_order_of_the_rows():
+    predictions = dice_experiment(stream("order"), {"scratch": nothing, "mae": nothing})
+    first = analyse(predictions, TWO)
+    within = predictions.sample(fraction=1.0, shuffle=True, seed=1).sort("arm", descending=True, maintain_order=True)
+    again = analyse(within, TWO)
+    assert first.summary.equals(again.summary)
+    assert first.comparison.equals(again.comparison)
+    assert first.verdict == again.verdict
+    other = analyse(predictions, Experiment("segment", TWO.baselines, seed=1))
+    assert not first.summary.equals(other.summary)
+
+
+def test_train_patients_are_the_mean_over_units():
+    points = pl.DataFrame({"fraction": [0.1, 0.1, 1.0], "train_patients": [33, 34, 340]})
+    assert train_patients(points) == {0.1: 34, 1.0: 340}
+
+
+# ---- subgroups
+
+
+def test_subgroups_are_scored_apart():
+    rng = stream("views")
+    target = np.tile([0, 1], 40)
+    view = np.repeat(["AP", "PA"], 40)
+    sharp = np.where(view == "PA", 0.1, 5.0)
+    predictions = pl.concat([table("a", 1.0, seed, target, target + sharp * rng.normal(size=80), **{"attr.view": view})
+                             for seed in range(3)])
+    found = subgroup_summary(predictions, Experiment("classify"), "attr.view").filter(metric="auroc")
+    assert found.columns == ["attr.view", *SUMMARY]
+    assert found["attr.view"].to_list() == ["AP", "PA"]
+    assert found["mean"].to_list()[0] < 0.8 < found["mean"].to_list()[1]
+    assert found["test_cases"].to_list() == [40, 40]
+    unknown = predictions.with_columns(pl.when(pl.col("attr.view") == "PA").then("attr.view").alias("attr.view"))
+    assert subgroup_summary(unknown, Experiment("classify"), "attr.view")["attr.view"].null_count() > 0
+    with pytest.raises(RunError, match=r"no column 'attr.age'.*attr.view"):
+        subgroup_summary(predictions, Experiment("classify"), "attr.age")
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "what"),
+    [
+        (lambda p: p.remove(arm="mae", seed=2, fraction=0.1), RunError,
+         r"Arm 'mae' at 10 % of the labels, seed 2, fold 0 is missing\. .*Remedy: run the curve again"),
+        (lambda p: p.filter(pl.col("arm") + pl.col("case_id") != "maec0-5"), RunError, "has 118 predictions.*5 other"),
+        (lambda p: pl.concat([p, p.head(3)]), RunError, "has 123 predictions, 120 of them distinct"),
+        (lambda p: p.with_columns(prediction=pl.when(pl.col("seed") == 1).then(math.nan).otherwise("prediction")),
+         RunError, "NaN"),
+        (lambda p: p.with_columns(prediction=pl.lit(None, pl.Float64)), RunError, "missing"),
+        (lambda p: p.with_columns(target=pl.when(arm="mae").then(1 - pl.col("target")).otherwise("target")), RunError,
+         "120 targets of fold 0 differ"),
+        (lambda p: p.with_columns(fold=pl.int_range(pl.len()) % 2), LeakageError, "30 patients are tested in more"),
+        (lambda p: p.drop("seed"), RunError, "lack seed"),
+        (lambda p: p.clear(), RunError, "no row"),
+        (lambda p: p.filter(arm="mae"), RunError, "No predictions of 'scratch'"),
+    ],
+)
+def test_what_is_incomplete_is_named_not_averaged(spoil, kind, what):
+    predictions = spoil(finding_experiment(stream("spoilt")))
+    with pytest.raises(MedsslError, match=what) as caught:
+        analyse(predictions, Experiment("classify", baselines={"mae": "scratch"}))
+    assert caught.type is kind
