@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -54,6 +55,14 @@ def to_canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.
     order = [int(np.flatnonzero(axes[:, 0] == world)[0]) for world in (2, 1, 0)]
     array = array.transpose([*range(lead), *(array.ndim - 1 - a for a in order)])
     return array, affine @ inv_ornt_aff(axes, shape_ijk)
+
+
+def canonical(scan: Scan) -> Scan:
+    """A volume in its closest canonical orientation, contiguous again; unchanged where it does not say how it lies."""
+    if scan.kind != "volume" or scan.affine is None:
+        return scan
+    array, affine = to_canonical(scan.array, scan.affine)
+    return replace(scan, array=np.ascontiguousarray(array), affine=affine, spacing=spacing_of(affine))
 
 
 def same_grid(a: Scan, b: Scan, tolerance_mm: float = 1e-3) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from medssl.errors import AmbiguousSeries, MedsslError, UnreadableScan
+from medssl.errors import AmbiguousSeries, GeometryError, MedsslError, UnreadableScan
 from medssl.io import nifti
 from medssl.io.cine import read_cine
 from medssl.io.dicom import CUT, Instance, read_instance, read_instance_scan
@@ -151,7 +151,12 @@ def _open_found(found: FoundScan) -> Scan:
     if found.kind != "volume" or sniff(found.paths[0]) != "dicom":
         return open_scan(found.paths[0])
     with _guard(found.paths[0].parent):
-        return read_volume([read_instance(path) for path in found.paths])
+        found_stacks = stacks([read_instance(path) for path in found.paths])
+        if len(found_stacks) != 1:
+            raise GeometryError(
+                f"{len(found.paths)} files make {len(found_stacks)} stacks", expected="slices of one volume"
+            )
+        return read_volume(found_stacks[0])
 
 
 def _choose(folder: Path, series: str | None) -> tuple[FoundScan, list[Instance]]:

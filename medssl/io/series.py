@@ -40,6 +40,10 @@ def stacks(instances: Sequence[Instance]) -> list[list[Instance]]:
     found: list[list[Instance]] = []
     by_key: dict[tuple, list[list[Instance]]] = {}
     for instance in instances:
+        if not is_slice(instance):
+            raise GeometryError(
+                "A file among the slices is none", expected="single frames with position and orientation"
+            )
         key = (instance.study, instance.series, instance.modality, instance.rows, instance.columns)
         for stack in by_key.setdefault(key, []):
             if _alike(stack[0], instance):

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from medssl import open_scan
 from medssl.errors import GeometryError, UnreadableScan
-from medssl.io.geometry import same_grid, to_canonical
+from medssl.io.geometry import canonical, same_grid, to_canonical
 from medssl.io.write import write_avi, write_jpeg, write_nifti, write_png
 from medssl.types import Scan
 
@@ -214,6 +214,10 @@ def test_canonical_orientation_moves_no_voxel(noise):
     for k, j, i in np.ndindex(3, 4, 5):
         there = np.rint(inverse @ affine @ [i, j, k, 1]).astype(int)
         assert turned[0, there[2], there[1], there[0]] == volume[0, k, j, i]
+    scan = canonical(Scan(volume, "volume", "MR", affine=affine, spacing=(3.0, 0.75, 0.5)))
+    np.testing.assert_array_equal(scan.array, turned)
+    np.testing.assert_allclose(scan.spacing, np.linalg.norm(turned_affine[:3, :3], axis=0)[::-1])
+    assert scan.array.flags.c_contiguous
     again, same = to_canonical(turned, turned_affine)
     np.testing.assert_array_equal(again, turned)
     np.testing.assert_allclose(same, turned_affine)

@@ -35,6 +35,16 @@ def test_shuffled_slices_are_assembled_by_position(tmp_path, noise, write_slices
         np.testing.assert_allclose((scan.affine @ [i, j, k, 1])[:3], patient * [-1, -1, 1], atol=1e-4)
 
 
+def test_slices_named_one_by_one_are_sorted_too(tmp_path, noise, write_slices):
+    volume = noise(4, 6, 5)
+    write_slices(tmp_path, volume, oblique(4)[1], [2, 0, 3, 1], orientation=oblique(4)[0])
+    paths = tuple(sorted(tmp_path.iterdir()))
+    np.testing.assert_array_equal(open_scan(FoundScan(paths, "volume")).array[0], volume)
+    write_slices(tmp_path / "other", noise(1, 6, 6), np.zeros((1, 3)))
+    with pytest.raises(GeometryError, match="5 files make 2 stacks"):
+        open_scan(FoundScan((*paths, tmp_path / "other" / "000.dcm"), "volume"))
+
+
 def test_a_volume_agrees_with_simpleitk(tmp_path, noise, write_slices):
     sitk = pytest.importorskip("SimpleITK")
     orientation, positions = oblique(5)
