@@ -92,7 +92,7 @@ def test_loads_nothing_from_outside(make_curve, make_pretrain, pages):
 
 def test_opens_with_verdict_then_picture(make_curve, pages):
     page = pages(make_curve("classify"))
-    verdict = "MAE on own scans reached with 12 labelled patients what scratch training reached with 31."
+    verdict = "MAE on own scans reached with 12 labelled patients what scratch training reached with 22."
     assert page.text.index(verdict) < page.text.index("Evidence:")
     assert page.source.index(verdict) < page.source.index("<img")
 
