@@ -121,7 +121,7 @@ def prepare(
     folder = Path(root) / config.digest()
     folder.mkdir(parents=True, exist_ok=True)
     known = _known_rows(folder)
-    wanted = {case_id: manifest.paths(case_id) for case_id in manifest.cases["case_id"]}
+    wanted = {case_id: manifest.all_paths(case_id) for case_id in manifest.cases["case_id"]}
     kinds = dict(zip(manifest.cases["case_id"], manifest.cases["kind"], strict=True))
     jobs = [_Job(case_id, kinds[case_id], paths, tuple(manifest.channels), config, folder)
             for case_id, paths in wanted.items() if not _is_done(known.get(case_id), paths, folder)]
@@ -149,7 +149,7 @@ def prepare(
 class _Job:
     case_id: str
     kind: Kind
-    paths: dict[str, Path]
+    paths: dict[str, tuple[Path, ...]]
     channels: tuple[str, ...]
     config: PrepareConfig
     folder: Path
@@ -165,7 +165,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[dict]:
 
 
 def _prepare_case(job: _Job) -> dict:
-    empty = dict.fromkeys(INDEX) | {"case_id": job.case_id, "stamp": _stamp(job.paths.values())}
+    empty = dict.fromkeys(INDEX) | {"case_id": job.case_id, "stamp": _stamp(_files(job.paths))}
     try:
         address = _address(job)
         sample = _decode(job)
@@ -173,7 +173,7 @@ def _prepare_case(job: _Job) -> dict:
         if sample.mask is not None:
             _save(job.folder / f"{address}.mask.npy", sample.mask.astype(np.uint8))
     except MedsslError as error:
-        reason = f"{type(error).__name__}: {_without_paths(error.what, job.paths.values())}"
+        reason = f"{type(error).__name__}: {_without_paths(error.what, _files(job.paths))}"
         return empty | {"reason": reason, "remedy": error.remedy}
     except OSError as error:
         if error.errno == 28:
@@ -186,9 +186,7 @@ def _prepare_case(job: _Job) -> dict:
 
 
 def _decode(job: _Job) -> Sample:
-    from medssl.io import open_scan
-
-    scans = [_canonical(open_scan(job.paths[role])) for role in _image_roles(job)]
+    scans = [_open(job, role) for role in _image_roles(job)]
     for role, scan in zip(_image_roles(job)[1:], scans[1:], strict=True):
         _require_same_grid(scans[0], scan, f"channel {role!r}")
     array = np.concatenate([np.asarray(scan.array, dtype=np.float32) for scan in scans])
@@ -197,7 +195,7 @@ def _decode(job: _Job) -> Sample:
                              remedy="export it again, or leave the case out")
     mask = None
     if "mask" in job.paths:
-        scan = _canonical(open_scan(job.paths["mask"]))
+        scan = _open(job, "mask")
         _require_same_grid(scans[0], scan, "the mask")
         mask = scan.array[0].astype(np.uint8)
     if len(scans) == 1 and len(array) == 3 and job.kind != "volume":
@@ -218,12 +216,13 @@ def _image_roles(job: _Job) -> list[str]:
     return list(job.channels)
 
 
-def _canonical(scan: Scan) -> Scan:
-    if scan.kind != "volume" or scan.affine is None:
-        return scan
+def _open(job: _Job, role: str) -> Scan:
+    from medssl.io import FoundScan, open_scan  # a machine that holds only a prepared cache needs no reader
     from medssl.io.geometry import canonical
 
-    return canonical(scan)
+    paths = job.paths[role]
+    scan = open_scan(paths[0] if len(paths) == 1 else FoundScan(paths, job.kind))
+    return canonical(scan) if scan.kind == "volume" and scan.affine is not None else scan
 
 
 def _require_same_grid(reference: Scan, other: Scan, name: str) -> None:
@@ -315,8 +314,12 @@ def _known_rows(folder: Path) -> dict[str, dict]:
     return {row["case_id"]: row for row in pl.read_parquet(path).to_dicts()} if path.is_file() else {}
 
 
-def _is_done(row: dict | None, paths: dict[str, Path], folder: Path) -> bool:
-    return (row is not None and row["address"] is not None and row["stamp"] == _stamp(paths.values())
+def _files(paths: dict[str, tuple[Path, ...]]) -> list[Path]:
+    return [file for role in sorted(paths) for file in paths[role]]
+
+
+def _is_done(row: dict | None, paths: dict[str, tuple[Path, ...]], folder: Path) -> bool:
+    return (row is not None and row["address"] is not None and row["stamp"] == _stamp(_files(paths))
             and (folder / f"{row['address']}.npy").is_file())
 
 
@@ -334,11 +337,10 @@ def _stamp(paths: Iterable[Path]) -> str:
 
 def _address(job: _Job) -> str:
     digest = hashlib.sha256(f"{FORMAT} {job.config.digest()} {job.kind}".encode())
-    for role, path in sorted(job.paths.items()):
+    for role, files in sorted(job.paths.items()):
         digest.update(role.encode())
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for file in files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:32]
 
 

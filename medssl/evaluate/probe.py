@@ -42,7 +42,7 @@ def probe(
         sure = np.isin(judged_truth[:, column], (0, 1)) if task.name == "classify" else np.isfinite(judged_truth[:, column])
         rows.append(judged_cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
             "case_id", "patient_id", pl.lit(name).alias("name"), pl.Series("target", judged_truth[sure, column]),
-            pl.Series("prediction", predicted[sure]), pl.col("^attr\\..*$")))
+            pl.Series("prediction", predicted[sure].astype(np.float64)), pl.col("^attr\\..*$")))
     return pl.concat(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ Precision = Literal["auto", "bf16", "float32"]
 
 def launch(precision: Precision = "auto") -> Fabric:
     """One device, the best there is; `auto` takes bf16 where the hardware multiplies it."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says its precision once a launch
     on_gpu = torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if on_gpu or _cpu_multiplies_bf16() else "float32"
