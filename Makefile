@@ -1,0 +1,48 @@
+# Everything runs in a virtual environment of this folder, .venv, made on first use with the versions of constraints.txt.
+#   make demo                        the whole way on synthetic patients; ends with where the report lies
+#   make test                        the tests; with the real scans too, where $MEDSSL_DATA says they are
+#   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
+#   make PYTHON=python3.12 install   with another Python
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCHMARKS := $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/*.py))
+
+.PHONY: install demo test test-all lint bench docs
+.DEFAULT_GOAL := install
+
+install: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "medssl needs Python 3.11 or newer, and $(PYTHON) is older or missing: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/medssl demo --out runs/demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest -m 'not install' $(ARGS)
+
+test-all: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+bench: $(BENCHMARKS)
+	@test -n '$(BENCHMARKS)' || echo "benchmarks/ holds no benchmark yet"
+
+bench-%: install
+	$(BIN)/python benchmarks/$*.py $(ARGS)
+
+docs: install
+	$(BIN)/python docs/make_reference.py
