@@ -1,8 +1,8 @@
 """Chest X-rays in the layout of CheXpert: `train/patient00001/study1/view1_frontal.jpg`, `train.csv`, `valid.csv`.
 
 Heart failure, infection and critical illness are drawn first and bring the findings along, together, as in life. The
-sicker a patient the likelier a portable AP picture, which magnifies the heart: a confounder, as in the real set. About one
-study in twenty lies in `dicom/` too, 12 bits, some MONOCHROME1, some compressed.
+sicker a patient the likelier a portable AP picture, which magnifies the heart: a confounder, as in the real set.
+About one study in twenty lies in `dicom/` too, 12 bits, some MONOCHROME1, some compressed.
 """
 
 from __future__ import annotations

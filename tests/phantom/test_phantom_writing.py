@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medssl.errors import RunError
-from medssl.phantom import GENERATOR_VERSION, PHANTOMS
+from medssl.phantom import GENERATOR_VERSION, PHANTOMS, brain, echo, xray
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -79,3 +80,16 @@ def test_a_folder_of_somebodys_data_is_refused(tmp_path: Path) -> None:
 def test_no_patients_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least 1"):
         PHANTOMS["xray"](tmp_path / "new", 0)
+
+
+def test_a_changed_drawing_has_a_new_version() -> None:
+    """Mean and spread of patient 0. Whoever changes a drawing raises GENERATOR_VERSION, then these numbers."""
+    pictures = {
+        "xray": 255 * xray.draw_patient(0, 0)[1][0].views[0].picture,
+        "brain": brain.draw_patient(0, 0)[0]["t1ce"],
+        "echo": echo.draw_patient(0, 0).frames,
+    }
+    found = {name: (float(np.mean(array)), float(np.std(array))) for name, array in pictures.items()}
+    expected = {"xray": (149.703, 60.259), "brain": (39.541, 60.215), "echo": (31.338, 44.749)}
+    assert GENERATOR_VERSION == 1
+    assert found == {name: pytest.approx(pair, abs=0.02) for name, pair in expected.items()}

@@ -1,1 +1,1 @@
-"""The chest that the xray phantom photographs: who (patient), how it absorbs (frontal, lateral), how it shows (film)."""
+"""The chest of the xray phantom: who (patient), how it absorbs (frontal, lateral), how it is shown (film)."""
