@@ -32,6 +32,10 @@ def main() -> None:
     except MedsslError as error:
         print(f"medssl: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder without permission, a folder where a file should be
+        print(f"medssl: {error.filename or 'a file'}: {error.strerror or error}. "
+              "Remedy: see that the path is right, may be written to, and that its disk has room.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("medssl: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -139,11 +143,15 @@ def preview(
 
     Example: medssl preview pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet --out views.png
     """
+    from medssl.data.source import open_data
     from medssl.recipe import load_any
     from medssl.report.preview import draw_views
+    from medssl.train.monitor import Bar
 
-    draw_views(load_any(recipe, overrides), out)
-    print(out)
+    config = load_any(recipe, overrides)
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress)
+    print(draw_views(config, out, data))
 
 
 @app.command()
@@ -172,7 +180,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
     """Trains a task on a fraction of the labelled training patients, from scratch or from a pretraining run.
 
-    Example: medssl finetune pipelines/chexpert/finetune.yaml data.manifest=chexpert.parquet init=runs/chexpert/simsiam fraction=0.1
+    Example: medssl finetune pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
     """
     from medssl.recipe import load_recipe
     from medssl.train.finetune import finetune as run
@@ -189,7 +197,7 @@ def probe(recipe: Recipe, overrides: Overrides = None,
           split: Annotated[str, typer.Option(help="Split to judge on.")] = "validation") -> None:
     """What a frozen encoder knows: a linear model on its features, judged on a split.
 
-    Example: medssl probe pipelines/chexpert/finetune.yaml data.manifest=chexpert.parquet init=runs/chexpert/simsiam fraction=0.1
+    Example: medssl probe pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
     """
     from medssl.evaluate.single import probe_run
     from medssl.recipe import load_recipe
@@ -204,7 +212,7 @@ def curve(
 ) -> None:
     """Arms × label fractions × seeds, with 95 % intervals and a verdict. Stopped, it goes on where it was.
 
-    Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.simsiam.init=runs/chexpert/simsiam
+    Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.mae.init=runs/mae
     """
     from medssl.demo import curve_with_report
     from medssl.recipe import load_recipe
@@ -302,4 +310,5 @@ def _print_skipped(rows: list[dict]) -> None:
 
 def _print_scores(rows: list[dict]) -> None:
     for row in rows:
-        print(f"{row['metric']:<28} {row['mean']:.3f}  (95 % interval over patients {row['low']:.3f} to {row['high']:.3f})")
+        interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
+        print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")

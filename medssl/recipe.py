@@ -1,7 +1,8 @@
 """Recipes: YAML files that compose the steps' own Configs. This module holds no setting of its own.
 
-`step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, beside this one, and
-changes what is written here. An arm's `pretrain: other.yaml` stands for that whole recipe. Overrides come last.
+`step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, and changes what
+is written here. An arm's `pretrain: other.yaml` stands for that whole recipe. Both paths begin at the recipe that holds
+them. Overrides come last: `pretrain.key=value` is for every arm that pretrains, and `arms.name=null` leaves an arm out.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ STEPS: dict[str, type[Config]] = {
 def load_recipe(path: str | Path, step: str, overrides: list[str] | None = None) -> Any:
     """The validated recipe; ConfigError for another step's recipe, and one that lists every mistake in this one."""
     found = find(path)
-    inner = [override for override in overrides or [] if ".pretrain." in override.partition("=")[0]]
+    inner = [override for override in overrides or [] if "pretrain" in override.partition("=")[0].split(".")[:-1]]
     data = merge_overrides(_read(found), [override for override in overrides or [] if override not in inner])
     if data.get("step") != step:
         raise ConfigError(f"{path} has step {data.get('step')!r}", expected=f"step: {step}",
                           remedy=f"use medssl {data['step']}" if data.get("step") in STEPS else f"add step: {step}")
-    return validate(STEPS[step], merge_overrides(_with_pretrains(data, found.parent), inner), str(path))
+    if step == "curve":
+        data = _with_pretrains(_without_null_arms(data), found.parent)
+        inner = [meant for override in inner for meant in _for_every_arm(override, data)]
+    return validate(STEPS[step], merge_overrides(data, inner), str(path))
 
 
 def find(path: str | Path, folder: str = "pipelines") -> Path:
@@ -52,13 +56,17 @@ def shipped_folder(name: str) -> Path:
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     data = read_yaml(path)
+    for arm in _arms(data).values():
+        if isinstance(arm.get("pretrain"), str):  # lies beside the recipe that names it, whoever extends that one
+            arm["pretrain"] = str((path.parent / arm["pretrain"]).absolute())
     parent = data.pop("extends", None)
     if parent is None:
         return data
     base = path.parent / str(parent)
-    if base in seen:
-        raise ConfigError(f"{path} extends itself through {parent}", expected="a chain that ends")
-    return _merged(_read(base, (*seen, path)), data)
+    if base.resolve() in (*seen, path.resolve()):
+        raise ConfigError(f"{path} extends itself through {parent}", expected="a chain that ends",
+                          remedy="remove `extends` from one of them")
+    return _merged(_read(base, (*seen, path.resolve())), data)
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -72,10 +80,34 @@ def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _arms(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arms that are mappings; what else stands there is left to the validation."""
+    arms = data.get("arms")
+    return {name: arm for name, arm in arms.items() if isinstance(arm, dict)} if isinstance(arms, dict) else {}
+
+
+def _without_null_arms(data: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(data.get("arms"), dict):
+        return data
+    return data | {"arms": {name: arm for name, arm in data["arms"].items() if arm is not None}}
+
+
+def _for_every_arm(override: str, data: dict[str, Any]) -> list[str]:
+    """`pretrain.key=value` means `arms.name.pretrain.key=value` of each arm that pretrains; all else means itself."""
+    if not override.startswith("pretrain."):
+        return [override]
+    meant = [f"arms.{name}.{override}" for name, arm in _arms(data).items() if isinstance(arm.get("pretrain"), dict)]
+    if not meant:
+        raise ConfigError(f"Override {override!r}, but no arm of this curve pretrains",
+                          expected="an arm with `pretrain: recipe.yaml`",
+                          remedy="give it to medssl pretrain, with the recipe of that pretraining")
+    return meant
+
+
 def _with_pretrains(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Puts the whole recipe where an arm names one by its path, so that `arms.x.pretrain.key=value` finds its place."""
-    for name, arm in (data.get("arms") or {}).items():
-        if isinstance(arm, dict) and isinstance(arm.get("pretrain"), str):
+    for arm in _arms(data).values():
+        if isinstance(arm.get("pretrain"), str):
             recipe = _read(folder / arm["pretrain"])
             arm["pretrain"] = {**recipe, "data": {**recipe.get("data", {}), **_shared(data)}}
     return data

@@ -18,8 +18,10 @@ def report_runs(runs: list[Path], out: Path, title: str) -> Path:
     unknown = [run for run in runs if run not in curves and run not in pretrains]
     if unknown:
         raise RunError(f"{unknown[0]} is neither a finished curve nor a finished run",
-                       expected="curve.json or model.json in it", remedy="run medssl curve or medssl pretrain to its end")
-    inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0")) if (run / "model.json").is_file()]
+                       expected="curve.json or model.json in it",
+                       remedy="run medssl curve or medssl pretrain to its end")
+    inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
+              if (run / "model.json").is_file()]
     return write_report(out, title, curves, [*inside, *pretrains])
 
 

@@ -27,13 +27,13 @@ def draw_views(config, out: Path, data: Data | None = None) -> Path:
     data = data or open_data(config.data)
     batch = _batch(config, data)
     original = ViewPolicy(still(config.augment), ViewSpec(), 0)(batch).images
-    views = ViewPolicy(config.augment, ViewSpec(count=VIEWS), config.seed)(batch).images
+    views = ViewPolicy(config.augment, ViewSpec(count=VIEWS), _seed(config))(batch).images
     save_views(out, [_plane(image) for image in (*original, *views)])
     return out
 
 
 def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
-    """Leaves pictures/views.png and, where the objective reconstructs, pictures/reconstruction.png in a finished run."""
+    """Leaves pictures/views.png in a finished run and, if the objective reconstructs, pictures/reconstruction.png."""
     pictures = run / "pictures"
     if not (pictures / "views.png").is_file():
         draw_views(config, pictures / "views.png", data)
@@ -60,7 +60,12 @@ def _objective_state(run: Path) -> dict[str, torch.Tensor]:
 
 def _batch(config, data: Data) -> Batch:
     cases = data.cases.filter(data.cases["split"] == "train")
-    return Loader(data.cache, cases["case_id"].to_list(), config.data.box, CASES, config.seed).batch(0)
+    return Loader(data.cache, cases["case_id"].to_list(), config.data.box, CASES, _seed(config)).batch(0)
+
+
+def _seed(config) -> int:
+    """A curve has many seeds and no first one."""
+    return getattr(config, "seed", 0)
 
 
 def _seen(views: Views, spec: ViewSpec) -> torch.Tensor:
