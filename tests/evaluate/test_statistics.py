@@ -1,6 +1,7 @@
 """The curve's statistics: right on simulated experiments whose truth is known, and refusing what is incomplete."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -171,7 +172,7 @@ def test_a_rare_finding_has_an_interval_although_some_draws_hold_none():
     predictions = pl.concat([table("a", 1.0, seed, target, target + rng.normal(size=80)) for seed in range(3)])
     scores = resampled(predictions, Experiment("classify"))
     assert scores.bootstrap["auroc"].shape == (DRAWS, 1, 1, 3)
-    assert np.isfinite(scores.bootstrap["auroc"]).all()
+    assert (scores.bootstrap["auroc"] > 0.3).all()
 
 
 def test_a_finding_with_one_class_is_null_and_left_out_of_the_mean():
@@ -235,8 +236,9 @@ def test_the_same_seed_gives_the_same_statistics_whatever_the_order_of_the_rows(
     assert first.summary.equals(again.summary)
     assert first.comparison.equals(again.comparison)
     assert first.verdict == again.verdict
-    other = analyse(predictions, Experiment("segment", TWO.baselines, seed=1))
-    assert not first.summary.equals(other.summary)
+    other = analyse(predictions, replace(TWO, seed=1))
+    assert first.summary["mean"].equals(other.summary["mean"])
+    assert not first.summary["low"].equals(other.summary["low"])
 
 
 def test_train_patients_are_the_mean_over_units():
