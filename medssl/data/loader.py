@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 from torch.utils.data import DataLoader, Dataset
 
 from medssl.config import Config
 from medssl.data.prepare import Cache
-from medssl.errors import ManifestError
+from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch
 
@@ -22,15 +23,37 @@ from medssl.types import Batch
 class BoxConfig(Config):
     """The box that is read from a prepared case."""
 
-    size: tuple[int, ...] | None = None
+    size: tuple[PositiveInt, ...] | None = None
     """Voxels along each spatial axis, (J, I), (K, J, I) or (T, J, I); None reads whole cases. Cases smaller than the
     box are padded with zeros at the end."""
     planar: bool = False
     """Read volumes slice by slice: the box is one slice, and the batch is (B, C, J, I)."""
-    period: int = 1
-    """Keep every n-th frame of a clip."""
-    foreground: float = 0.0
+    period: PositiveInt = 1
+    """Keep every n-th frame of a clip; `size` counts those that are kept."""
+    foreground: float = Field(0.0, ge=0, le=1)
     """Share of boxes centred on a labelled voxel, where the case has a mask."""
+
+    def voxels(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """S of the boxes read from a case of size `shape`, (1, J, I) where they are planar."""
+        if len(shape) == 2 and (self.planar or self.period > 1):
+            raise ConfigError("data.box.planar and data.box.period are for volumes and clips",
+                              expected=f"neither, for images of size {shape}", remedy="leave them out")
+        if self.size is not None and len(self.size) != len(shape) and not self.planar:
+            raise ConfigError(f"data.box.size {self.size} has {len(self.size)} axes", remedy="mend data.box.size",
+                              expected=f"{len(shape)}, as many as the cases have, whose size is {shape}")
+        if self.planar:
+            return (1, *(self.size or shape)[-2:])
+        return self.size or (-(-shape[0] // self.period), *shape[1:])
+
+    def room(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How far a box can be moved along each axis of a case of size `shape`."""
+        first, *rest = self.voxels(shape)
+        return tuple(max(n - e, 0) for n, e in zip(shape, ((first - 1) * self.period + 1, *rest), strict=True))
+
+    def read(self, array: np.ndarray, start: tuple[int, ...]) -> np.ndarray:
+        """The box (C, *S) of a case (C, *shape) that begins at `start`; (C, J, I) where boxes are planar."""
+        box = cut(array, start, self.voxels(array.shape[1:]), self.period)
+        return box[:, 0] if self.planar else box
 
     def dims(self, kind: str) -> int:
         """Spatial axes of what an encoder is given."""
@@ -45,7 +68,8 @@ class Loader:
         target: Mapping[str, np.ndarray] | None = None, with_mask: bool = False,
     ) -> None:
         if not case_ids:
-            raise ManifestError("There is no case to train on", expected="at least one prepared case of the train split",
+            raise ManifestError("There is no case to train on",
+                                expected="at least one prepared case of the train split",
                                 remedy="look at medssl check's counts per split, and at what prepare skipped")
         self.cache, self.case_ids, self.box = cache, sorted(case_ids), box
         self.batch_size, self.seed, self.target, self.with_mask = batch_size, seed, target, with_mask
@@ -54,7 +78,8 @@ class Loader:
     def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of steps start .. stop - 1; `workers` processes read ahead."""
         return iter(DataLoader(_Steps(self), batch_size=None, sampler=range(start, stop), num_workers=workers,
-                               multiprocessing_context="spawn" if workers else None))
+                               multiprocessing_context="spawn" if workers else None,
+                               generator=torch.Generator()))  # not the run's own, which a resume restores
 
     def batch(self, step: int) -> Batch:
         boxes, masks, ids, epochs = [], [], [], []
@@ -66,13 +91,10 @@ class Loader:
             masks.append(mask)
             ids.append(case_id)
             epochs.append(epoch)
-        if len({box.shape for box in boxes}) > 1:
-            raise ManifestError(f"Cases differ in shape: {sorted({box.shape for box in boxes})[:4]}",
-                                expected="one shape a batch", remedy="give data.box.size, or data.prepare.size")
         return Batch(
             case_ids=ids,
-            image=torch.from_numpy(np.stack(boxes)).float(),
-            mask=torch.from_numpy(np.stack(masks)).long() if self.with_mask else None,
+            image=stacked(boxes).float(),
+            mask=stacked(masks).long() if self.with_mask else None,
             target=torch.from_numpy(np.stack([self.target[i] for i in ids])).float() if self.target else None,
             epochs=epochs,
         )
@@ -86,36 +108,17 @@ class Loader:
     def _box(self, case_id: str, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         array = self.cache.array(case_id)
         mask = self.cache.mask(case_id) if self.with_mask else None
-        size = self._size(array.shape[1:])
-        if size == array.shape[1:]:
-            return self._squeeze(np.asarray(array), mask)
-        rng = stream(self.seed, "box", epoch, case_id)
-        start = self._start(rng, array.shape[1:], self._extent(size), mask)
-        image = cut(array, start, size, self.box.period)
-        return self._squeeze(image, None if mask is None else cut(mask[None], start, size, self.box.period)[0])
+        start = self._start(stream(self.seed, "box", epoch, case_id), array.shape[1:], mask)
+        return self.box.read(array, start), None if mask is None else self.box.read(mask[None], start)[0]
 
-    def _size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if self.box.planar:
-            return (1, *(self.box.size or shape[-2:])[-2:])
-        return tuple(self.box.size or shape)
-
-    def _extent(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return ((size[0] - 1) * self.box.period + 1, *size[1:]) if self.box.period > 1 else size
-
-    def _start(self, rng: np.random.Generator, shape: tuple[int, ...], extent: tuple[int, ...],
-               mask: np.ndarray | None) -> tuple[int, ...]:
-        room = [max(n - e, 0) for n, e in zip(shape, extent, strict=True)]
+    def _start(self, rng: np.random.Generator, shape: tuple[int, ...], mask: np.ndarray | None) -> tuple[int, ...]:
+        room = self.box.room(shape)
         if mask is not None and rng.random() < self.box.foreground:
             labelled = np.flatnonzero(mask)
             if len(labelled):
                 centre = np.unravel_index(labelled[rng.integers(len(labelled))], shape)
-                return tuple(int(np.clip(c - e // 2, 0, r)) for c, e, r in zip(centre, extent, room, strict=True))
+                return tuple(int(np.clip(c - (n - r) // 2, 0, r)) for c, n, r in zip(centre, shape, room, strict=True))
         return tuple(int(rng.integers(r + 1)) for r in room)
-
-    def _squeeze(self, image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        if not self.box.planar:
-            return image, mask
-        return image[:, 0], None if mask is None else mask[0]
 
 
 def cut(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...], period: int = 1) -> np.ndarray:
@@ -125,6 +128,15 @@ def cut(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...], period
     piece = np.asarray(array[(slice(None), *box)])
     missing = [(0, n - m) for n, m in zip(size, piece.shape[1:], strict=True)]
     return np.pad(piece, [(0, 0), *missing]) if any(after for _, after in missing) else piece
+
+
+def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
+    """(B, ...) of boxes of one shape; ManifestError where they differ."""
+    shapes = sorted({box.shape for box in boxes})
+    if len(shapes) > 1:
+        raise ManifestError(f"Cases differ in shape: {', '.join(map(str, shapes[:4]))}", expected="one shape a batch",
+                            remedy="give data.box.size, or data.prepare.size")
+    return torch.from_numpy(np.stack(boxes))
 
 
 class _Steps(Dataset):

@@ -63,10 +63,21 @@ class Data:
 
 
 def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Data:
-    """Loads the manifest and prepares whatever is not prepared yet."""
-    manifest = Manifest.load(config.manifest)
-    cache, report = prepare(manifest, config.cache, config.prepare, progress=progress)
+    """Loads the manifest and prepares whatever is not prepared yet.
+
+    Where the manifest came without its files table, as to a machine that holds no scans, what the cache has is used.
+    """
+    at_home = config.manifest.with_name(f"{config.manifest.stem}.files.parquet").is_file()
+    manifest = Manifest.load(config.manifest, files=at_home)
     cases = _kept(manifest.cases, config.where)
+    if at_home:
+        cache, report = prepare(manifest, config.cache, config.prepare, progress=progress)
+        skipped = report.skipped
+    else:
+        cache = Cache.open(config.cache, config.prepare)
+        absent = [case_id for case_id in manifest.cases["case_id"] if case_id not in cache]
+        skipped = pl.DataFrame({"case_id": absent}, schema={"case_id": pl.String}).with_columns(
+            reason=pl.lit("not in the prepared cache"), remedy=pl.lit("prepare it where its files are"))
     cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
     if len(cases) == 0:
         raise ManifestError(f"No prepared case has {config.where}", expected="at least one", remedy="mend data.where")
@@ -74,7 +85,7 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     if len(channels) > 1:
         raise ManifestError(f"Cases differ in their number of channels: {sorted(channels)}",
                             expected="the same number in every case", remedy="leave some out through a card's filters")
-    return Data(config, manifest, cache, cases, report.skipped)
+    return Data(config, manifest, cache, cases, skipped)
 
 
 def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFrame:

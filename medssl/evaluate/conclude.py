@@ -22,8 +22,8 @@ def conclude(curve: Curve) -> list[str]:
     points = curve.points("finetune", "probe", "pixels")
     missing = [point.stem for point in points if not curve.is_done(point)]
     if missing:
-        raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first", expected="all of them",
-                       remedy="run the same medssl curve command again")
+        raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first",
+                       expected="all of them", remedy="run the same medssl curve command again")
     told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) for point in points]
     tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet") for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
@@ -39,7 +39,8 @@ def conclude(curve: Curve) -> list[str]:
     if config.subgroup:
         table = subgroup_summary(predictions, experiment, f"attr.{config.subgroup}")
         table.write_parquet(out / "subgroups.parquet")
-    write_atomically(out / "curve.json", json.dumps(_head(curve, experiment, found.verdict), indent=1, ensure_ascii=False))
+    head = _head(curve, experiment, found.verdict)
+    write_atomically(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return found.verdict
 
 

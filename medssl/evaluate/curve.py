@@ -1,4 +1,4 @@
-"""The label-fraction curve: arms × fractions × seeds × folds, each point a small labelled training judged on unseen patients.
+"""The label-fraction curve: arms × fractions × seeds × folds, each a small labelled training judged on unseen patients.
 
 Label subsets are nested, by patient, and the same for every arm. Nothing is chosen on the judged patients. Every point
 is a file of its own, so that a curve can be stopped and goes on where it was.
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from medssl.augment.policy import PolicyConfig
 from medssl.config import Config
 from medssl.data.fraction import subset_digest
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.data.split import cross_validation
-from medssl.errors import ManifestError
+from medssl.errors import ConfigError, ManifestError
 from medssl.models import EncoderConfig
 from medssl.tasks import TASKS, TaskConfig
 from medssl.train.build import encoder_config_of
@@ -33,19 +33,25 @@ class Holdout(Config):
     """Learn from the train split, judge on other splits of the card."""
 
     name: Literal["holdout"] = "holdout"
-    judge: list[Literal["validation", "test"]] = ["test"]
+    judge: Annotated[list[Literal["validation", "test"]], Field(min_length=1)] = ["test"]
 
 
 class CrossValidation(Config):
-    """Every training patient is judged once, by models (pretraining included) that never saw them. Test stays unopened."""
+    """Every training patient is judged once, by models (pretraining included) that never saw them.
+
+    The test split stays unopened.
+    """
 
     name: Literal["cross_validation"] = "cross_validation"
-    folds: int = 3
+    folds: Annotated[int, Field(ge=2)] = 3
     seed: int = 0
 
 
+ORIGINS = ("init", "pretrain", "weights_of", "like", "encoder")
+
+
 class ArmConfig(Config):
-    """One line of the picture. Where its weights come from is exactly one of init, pretrain, weights_of, like, encoder."""
+    """One line of the picture. Its weights come from exactly one of init, pretrain, weights_of, like, encoder."""
 
     label: str = ""
     """The name in the picture."""
@@ -65,17 +71,17 @@ class ArmConfig(Config):
     """Take over the pretrained decoder too."""
     baseline: str | None = None
     """The arm that this one is compared with."""
-    lr: float | None = None
+    lr: PositiveFloat | None = None
     """Learning rate of this arm's finetuning, where it is not the budget's."""
-    size: int = 16
+    size: PositiveInt = 16
     """Side of the shrunk image of `how: pixels`."""
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> ArmConfig:
-        given = [name for name in ("init", "pretrain", "weights_of", "like", "encoder") if getattr(self, name) is not None]
-        if len(given) != (self.how != "pixels"):
-            raise ValueError(f"give exactly one of init, pretrain, weights_of, like, encoder (none for pixels), not {given}")
-        return self
+    @property
+    def origins(self) -> list[str]:
+        return [name for name in ORIGINS if getattr(self, name) is not None]
+
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class CurveConfig(Config):
@@ -88,26 +94,45 @@ class CurveConfig(Config):
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
     """The one finetuning budget of every arm."""
-    fractions: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)
-    seeds: int = 3
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.25, 0.5, 1.0)
+    seeds: PositiveInt = 3
     """Draws of the labelled patients, and of the weights that are not pretrained."""
     protocol: Annotated[Holdout | CrossValidation, Field(discriminator="name")] = Holdout()
     subgroup: str | None = None
     """An attribute (view, sex, ...) by which the figures are also given."""
-    arms: dict[str, ArmConfig]
+    arms: Annotated[dict[Annotated[str, Field(pattern=r"^[\w-]+$")], ArmConfig], Field(min_length=1)]
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_fit_together(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        mistakes = [f"{name}: {mistake}" for name in arms for mistake in _arm_mistakes(name, arms)]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return arms
 
     @model_validator(mode="after")
-    def _arms_exist(self) -> CurveConfig:
-        for name, arm in self.arms.items():
-            for field in ("weights_of", "like", "baseline"):
-                other = getattr(arm, field)
-                if other is not None and (other not in self.arms or other == name):
-                    raise ValueError(f"arms.{name}.{field} names {other!r}; the arms are {', '.join(self.arms)}")
-            if arm.weights_of and not (self.arms[arm.weights_of].pretrain or self.arms[arm.weights_of].init):
-                raise ValueError(f"arms.{name}.weights_of names {arm.weights_of!r}, which has no pretrained weights")
-        if not self.fractions or min(self.fractions) <= 0 or max(self.fractions) > 1:
-            raise ValueError(f"fractions {self.fractions} must lie in (0, 1]")
+    def _task_suits_arms(self) -> CurveConfig:
+        linear = [name for name, arm in self.arms.items() if arm.how != "finetune"]
+        if linear and self.task.name == "segment":
+            raise ValueError(f"arms {', '.join(linear)}: a linear model cannot segment; use how: finetune")
+        if len(set(self.fractions)) < len(self.fractions):
+            raise ValueError(f"fractions {self.fractions} name one twice")
         return self
+
+
+def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
+    arm, mistakes = arms[name], []
+    if len(arm.origins) != (arm.how != "pixels"):
+        given = ", ".join(arm.origins) or "none"
+        mistakes.append(f"give exactly one of {', '.join(ORIGINS)} (none for how: pixels), not {given}")
+    named = {field: getattr(arm, field) for field in ("weights_of", "like", "baseline") if getattr(arm, field)}
+    mistakes += [f"{field} names {other!r}; the other arms are {', '.join(each for each in arms if each != name)}"
+                 for field, other in named.items() if other not in arms or other == name]
+    if arm.weights_of in arms and not (arms[arm.weights_of].pretrain or arms[arm.weights_of].init):
+        mistakes.append(f"weights_of names {arm.weights_of!r}, which has no pretrained weights of its own")
+    if arm.like in arms and not {"init", "pretrain", "encoder"} & set(arms[arm.like].origins):
+        mistakes.append(f"like names {arm.like!r}, which has no architecture of its own")
+    return mistakes
 
 
 @dataclass(frozen=True)
@@ -139,6 +164,9 @@ class Curve:
     def __init__(self, config: CurveConfig, out: Path, data: Data | None = None) -> None:
         self.config, self.out = config, out
         self.data = data or open_data(config.data)
+        if config.subgroup and config.subgroup not in self.data.manifest.attributes:
+            raise ConfigError(f"subgroup names the attribute {config.subgroup!r}", remedy="mend the recipe",
+                              expected=f"one of {', '.join(self.data.manifest.attributes) or 'none'}")
         self.folds = self._folds()
 
     def points(self, *how: str) -> list[Point]:

@@ -20,7 +20,7 @@ from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import pixels, pooled_features, predict
 from medssl.evaluate.probe import probe
 from medssl.rng import torch_seed
-from medssl.train.build import fitted_encoder, labelled_model, refuse_seen
+from medssl.train.build import fitted_encoder, labelled_model, refuse_other_preparation, refuse_seen
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import pretrain
 from medssl.train.run import finish_run, open_run
@@ -41,8 +41,8 @@ def run_curve(
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
+    _refuse_inits(curve)
     _pretrain_arms(curve, bar)
-    _refuse_leaks(curve)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or os.cpu_count() or 1, bar)
     finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
@@ -55,18 +55,20 @@ def _pretrain_arms(curve: Curve, bar) -> None:
             continue
         data = curve.data.read_as(settings.pretrain.data)
         for fold in curve.folds:
-            recipe = settings.pretrain.model_copy(update={"seed": settings.pretrain.seed + fold.index, "data": data.config})
-            name = f"pretrain {arm}" + (f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else "")
-            with bar(name, recipe.train.steps) as progress:
-                pretrain(recipe, curve.weights(arm, fold.index), fold.train, data, progress)
+            seed, run = settings.pretrain.seed + fold.index, curve.weights(arm, fold.index)
+            recipe = settings.pretrain.model_copy(update={"seed": seed, "data": data.config})
+            which = f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else ""
+            with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
+                pretrain(recipe, run, fold.train, data, progress)
+            refuse_seen(run, curve.data, fold.judged)
 
 
-def _refuse_leaks(curve: Curve) -> None:
-    for arm in curve.config.arms:
+def _refuse_inits(curve: Curve) -> None:
+    """What was pretrained elsewhere is refused before anything is trained here."""
+    for run in {arm.init for arm in curve.config.arms.values() if arm.init is not None}:
+        refuse_other_preparation(run, curve.data)
         for fold in curve.folds:
-            run = curve.weights(arm, fold.index)
-            if run is not None:
-                refuse_seen(run, curve.data, fold.judged)
+            refuse_seen(run, curve.data, fold.judged)
 
 
 def _run_probes(curve: Curve, bar) -> None:
@@ -119,7 +121,7 @@ def _finished(curve: Curve, todo: list[Point], workers: int) -> Iterator[Point]:
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"), initializer=_open_in_worker,
-                             initargs=(curve.config, curve.out, threads)) as pool:
+                             initargs=(curve, threads)) as pool:
         jobs = [pool.submit(_point_in_worker, point) for point in todo]
         try:
             for job in as_completed(jobs):
@@ -134,13 +136,13 @@ def _longest_first(points: list[Point]) -> list[Point]:
 
 
 _curve: Curve | None = None
-"""The worker process's own opened curve."""
+"""The worker process's own copy of the opened curve."""
 
 
-def _open_in_worker(config: CurveConfig, out: Path, threads: int) -> None:
+def _open_in_worker(curve: Curve, threads: int) -> None:
     global _curve
     torch.set_num_threads(threads)
-    _curve = Curve(config, out)
+    _curve = curve
 
 
 def _point_in_worker(point: Point) -> Point:

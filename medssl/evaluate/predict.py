@@ -12,7 +12,7 @@ from monai.inferers import sliding_window_inference
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.augment.spatial import SpatialConfig
-from medssl.data.loader import cut
+from medssl.data.loader import stacked
 from medssl.data.source import Data
 from medssl.models import Encoder
 from medssl.tasks import LabelledModel
@@ -52,7 +52,7 @@ def outputs(
     def score(images: torch.Tensor) -> torch.Tensor:
         return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
 
-    values = _per_case(model, score, data, cases, augment, precision, batch_size)
+    values = _per_case(model, score, data, cases, augment, precision, batch_size) if len(cases) else ()
     yield from ((case, value, None) for case, value in zip(cases.to_dicts(), values, strict=True))
 
 
@@ -61,14 +61,17 @@ def pooled_features(
     batch_size: int = 64,
 ) -> np.ndarray:
     """(cases, D): an encoder's pooled features, averaged over a case's boxes."""
-    return _per_case(encoder, lambda images: encoder(images).pooled.float(), data, cases, augment, precision, batch_size)
+    def pooled(images: torch.Tensor) -> torch.Tensor:
+        return encoder(images).pooled
+
+    return _per_case(encoder, pooled, data, cases, augment, precision, batch_size)
 
 
 def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
-    """(cases, D): the pixels of the first box of each case, shrunk to `size` along both axes of the plane."""
-    images = [_boxes(data, case_id, 1)[0] for case_id in cases["case_id"]]
-    shrunk = [torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image).float(), size) for image in images]
-    return torch.stack(shrunk).flatten(1).numpy()
+    """(cases, D): the pixels of the central box of each case, shrunk to `size` along both axes of the plane."""
+    boxes = [_box(data, case_id, 0.5) for case_id in cases["case_id"]]
+    pool = torch.nn.functional.adaptive_avg_pool2d
+    return stacked([pool(torch.from_numpy(box).float(), size).numpy() for box in boxes]).flatten(1).numpy()
 
 
 def still(augment: PolicyConfig) -> PolicyConfig:
@@ -84,12 +87,11 @@ def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyCon
     module.eval().to(fabric.device)
     policy = ViewPolicy(still(augment), ViewSpec(), seed=0)
     sums: dict[str, list[np.ndarray]] = {}
-    queue = [(case_id, box) for case_id in cases["case_id"] for box in range(_box_count(data, case_id))]
+    queue = [(case_id, share) for case_id in cases["case_id"] for share in _places(data, case_id)]
     for start in range(0, len(queue), batch_size):
         part = queue[start : start + batch_size]
-        images = np.stack([_boxes(data, case_id, _box_count(data, case_id))[box] for case_id, box in part])
-        batch = Batch([case_id for case_id, _ in part], fabric.to_device(torch.from_numpy(images).float()),
-                      epochs=[0] * len(part))
+        images = stacked([_box(data, case_id, share) for case_id, share in part]).float()
+        batch = Batch([case_id for case_id, _ in part], fabric.to_device(images))
         with fabric.autocast():
             values = score(policy(batch).images[0]).float().cpu().numpy()
         for (case_id, _), value in zip(part, values, strict=True):
@@ -97,30 +99,22 @@ def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyCon
     return np.stack([np.mean(sums[case_id], axis=0) for case_id in cases["case_id"]])
 
 
-def _box_count(data: Data, case_id: str) -> int:
-    size, period = data.config.box.size, data.config.box.period
-    shape = data.cache.shape(case_id)[1:]
-    if size is None and not data.config.box.planar:
-        return 1
-    if data.config.box.planar:
-        return min(CLIPS, shape[0])
-    extent = ((size[0] - 1) * period + 1, *size[1:])
-    return CLIPS if any(n > e for n, e in zip(shape, extent, strict=True)) else 1
+def _places(data: Data, case_id: str) -> list[float]:
+    """Where a case is looked at, as shares of the way along its diagonal."""
+    room = data.config.box.room(data.cache.shape(case_id)[1:])
+    if not any(room):
+        return [0.5]
+    if not data.config.box.planar:
+        return np.linspace(0, 1, CLIPS).tolist()
+    slices = min(CLIPS, room[0] + 1)  # the outermost slices show little of the body
+    return ((np.arange(slices) + 1) / (slices + 1)).tolist()
 
 
-def _boxes(data: Data, case_id: str, count: int) -> list[np.ndarray]:
-    """`count` boxes spread evenly over the case, along its diagonal."""
+def _box(data: Data, case_id: str, share: float) -> np.ndarray:
+    """The box at that share of the way through the case; all slices are looked at in the middle of their plane."""
     array, box = data.cache.array(case_id), data.config.box
-    shape = array.shape[1:]
-    if box.planar:
-        places = np.linspace(0, shape[0] - 1, count + 2).round().astype(int)[1:-1]
-        size = (1, *(box.size or shape)[-2:])
-        return [cut(array, (int(k), 0, 0), size)[:, 0] for k in places]
-    size = tuple(box.size or shape)
-    extent = ((size[0] - 1) * box.period + 1, *size[1:]) if box.period > 1 else size
-    shares = np.linspace(0, 1, count) if count > 1 else np.array([0.5])
-    room = [max(n - e, 0) for n, e in zip(shape, extent, strict=True)]
-    return [cut(array, tuple(int(round(share * r)) for r in room), size, box.period) for share in shares]
+    shares = (share, *[0.5 if box.planar else share] * (array.ndim - 2))
+    return box.read(array, tuple(round(s * r) for s, r in zip(shares, box.room(array.shape[1:]), strict=True)))
 
 
 @torch.no_grad()

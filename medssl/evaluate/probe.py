@@ -37,13 +37,17 @@ def probe(
     rows = []
     for column, name in enumerate(names):
         fit = _classifier if task.name == "classify" else _regressor
-        known = np.isin(truth[:, column], (0, 1)) if task.name == "classify" else np.isfinite(truth[:, column])
+        known = _certain(task, truth[:, column])
         predicted = fit(x[known], truth[known, column], patients[known], x_judged)
-        sure = np.isin(judged_truth[:, column], (0, 1)) if task.name == "classify" else np.isfinite(judged_truth[:, column])
+        sure = _certain(task, judged_truth[:, column])
         rows.append(judged_cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
             "case_id", "patient_id", pl.lit(name).alias("name"), pl.Series("target", judged_truth[sure, column]),
             pl.Series("prediction", predicted[sure].astype(np.float64)), pl.col("^attr\\..*$")))
     return pl.concat(rows)
+
+
+def _certain(task: TaskConfig, truth: np.ndarray) -> np.ndarray:
+    return np.isin(truth, (0, 1)) if task.name == "classify" else np.isfinite(truth)
 
 
 def _classifier(x: np.ndarray, y: np.ndarray, patients: np.ndarray, x_judged: np.ndarray) -> np.ndarray:

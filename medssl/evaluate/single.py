@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 from pydantic import TypeAdapter
 
 from medssl.config import merge_overrides, read_yaml, validate
@@ -16,9 +17,9 @@ from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import Rows, score
 from medssl.metrics.intervals import patient_weights
 from medssl.models.weights import load_encoder, load_into, load_parts
-from medssl.rng import stream
+from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
-from medssl.train.build import fitted_encoder, refuse_seen
+from medssl.train.build import fitted_encoder, refuse_other_preparation, refuse_seen
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 DRAWS = 1000
@@ -33,9 +34,12 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     judged = _judged(config, data, split)
     if config.init:
         refuse_seen(config.init, data, judged["patient_id"].unique().to_list())
+        refuse_other_preparation(config.init, data)
+    torch.manual_seed(torch_seed(config.seed, "weights"))
     encoder = load_encoder(config.init) if config.init else fitted_encoder(config.encoder, data, config.augment)
     cases = labelled.filter(pl.col("patient_id").is_in(chosen))
-    features = [pooled_features(encoder, data, part, config.augment, config.train.precision) for part in (cases, judged)]
+    features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
+                for part in (cases, judged)]
     return scores(config.task.name, probe(config.task, features[0], cases, features[1], judged))
 
 
@@ -58,7 +62,7 @@ def predict_run(run: Path, manifest: Path) -> pl.DataFrame:
     config, model, data = open_finetuned(run, [f"data.manifest={manifest}"])
     rows = []
     for case, output, _ in outputs(model, data, data.cases, config.augment, config.train.precision):
-        values = output if output.ndim == 1 else (output > 0).reshape(len(output), -1).sum(axis=1)
+        values = output if output.ndim == 1 else model.task.drawn(output).reshape(len(output), -1).sum(axis=1)
         rows += [(case["case_id"], case["patient_id"], name, float(value))
                  for name, value in zip(model.task.names, values, strict=True)]
     return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
@@ -75,7 +79,8 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
     data = open_data(config.data)
     encoder = load_encoder(run)
     if encoder.channels != data.channels:
-        raise ConfigError(f"The cases have {data.channels} channels", expected=f"{encoder.channels}, as {run} learnt from",
+        raise ConfigError(f"The cases have {data.channels} channels",
+                          expected=f"{encoder.channels}, as {run} learnt from",
                           remedy="use a card with the same channels")
     kept_config = TypeAdapter(type(config.task)).validate_python(description["task"])
     task = build_task(kept_config, encoder, data.manifest.regions)

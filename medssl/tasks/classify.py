@@ -6,12 +6,13 @@ Irvin et al., CheXpert, AAAI 2019 (arXiv 1901.07031), section 4: −1 is ignored
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
@@ -30,12 +31,19 @@ class Classify(Task):
 
     class Config(StrictConfig):
         name: Literal["classify"] = "classify"
-        labels: tuple[str, ...]
+        labels: Annotated[tuple[str, ...], Field(min_length=1)]
         """Names as in the manifest's `label.*` columns."""
         uncertain: Policy = "ignore"
         """What −1 is read as in training."""
         uncertain_by_label: dict[str, Policy] = {}
         """The same for one label, e.g. {Edema: ones}."""
+
+        @model_validator(mode="after")
+        def _labels_exist(self) -> Classify.Config:
+            unknown = [name for name in self.uncertain_by_label if name not in self.labels]
+            if unknown or len(set(self.labels)) < len(self.labels):
+                raise ValueError(f"labels are named once each; uncertain_by_label names some of them, not {unknown}")
+            return self
 
     def __init__(self, config: Classify.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
@@ -31,7 +32,7 @@ class Segment(Task):
 
     class Config(StrictConfig):
         name: Literal["segment"] = "segment"
-        threshold: float = 0.5
+        threshold: float = Field(0.5, gt=0, lt=1)
         """Probability from which on a voxel belongs to a region."""
 
     def __init__(self, config: Segment.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
@@ -63,9 +64,12 @@ class Segment(Task):
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
         """`target` is 1, a perfect Dice, and `prediction` the Dice that was reached."""
-        logit = float(np.log(self.config.threshold / (1 - self.config.threshold)))
-        return [Prediction(case["case_id"], case["patient_id"], name, 1.0, dice(plane > logit, np.isin(mask, values)))
-                for (name, values), plane in zip(self.regions.items(), output, strict=True)]
+        return [Prediction(case["case_id"], case["patient_id"], name, 1.0, dice(region, np.isin(mask, values)))
+                for (name, values), region in zip(self.regions.items(), self.drawn(output), strict=True)]
+
+    def drawn(self, output: np.ndarray) -> np.ndarray:
+        """(R, *S) logits -> (R, *S) bool: what the threshold makes of them."""
+        return output > float(np.log(self.config.threshold / (1 - self.config.threshold)))
 
     @classmethod
     def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:

@@ -41,7 +41,10 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
-        """One row for each name of a case with truth. `output` is (L,), or (R, *S) for dense tasks; `case` a manifest row."""
+        """One row for each name of a case with truth.
+
+        case: a manifest row; output: (L,), or (R, *S) for dense tasks; mask: (*S) for dense tasks.
+        """
         raise NotImplementedError
 
     @classmethod

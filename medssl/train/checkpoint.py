@@ -1,8 +1,10 @@
-"""Checkpoints: written beside the old one and moved over it, so that a kill or a full disk never costs the last good one."""
+"""Checkpoints: written beside the old one and moved over it, so a kill or a full disk never costs the last good one."""
 
 from __future__ import annotations
 
 import os
+import pickle
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,12 +15,25 @@ from medssl.errors import RunError
 NAME = "last.ckpt"
 
 
-def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Everything that step `step` needs to go on as if nothing had happened."""
+@dataclass
+class Progress:
+    """How far a run is.
+
+    step: the next one to do; seconds: spent so far; tail: the losses so far of the last tenth of the steps.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    tail: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Everything that step `progress.step` needs to go on as if nothing had happened."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{NAME}"
-    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-             "rng": torch.get_rng_state()}
+    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress),
+             "rng": torch.get_rng_state(),
+             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
     with open(temporary, "wb") as file:
         torch.save(state, file)
         file.flush()
@@ -26,18 +41,27 @@ def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
     os.replace(temporary, folder / NAME)
 
 
-def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Puts the last checkpoint in place and returns the step to go on with; 0 where there is none."""
+def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Puts the last checkpoint in place, module and optimizer being on their device; says how far the run is.
+
+    RunError where the checkpoint is damaged or of another model.
+    """
     path = folder / NAME
     if not path.is_file():
-        return 0
+        return Progress()
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise RunError(f"The checkpoint {path} is damaged", expected="a whole file that this program wrote",
+                       remedy="delete it to begin again from step 0, or restore it from a copy") from None
+    try:
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        return Progress(**state["progress"])
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        first = str(error).splitlines()[0]
         raise RunError(f"The checkpoint {path} does not fit: {first}", expected="the state of this very recipe",
                        remedy="delete the run folder, or give another --out") from None
-    torch.set_rng_state(state["rng"])
-    return state["step"]

@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
@@ -20,7 +20,7 @@ from medssl.models import EncoderConfig
 from medssl.models.weights import load_parts, save_model
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
-from medssl.train.build import encoder_config_of, labelled_model
+from medssl.train.build import encoder_config_of, labelled_model, refuse_seen
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import finish_run, open_run
@@ -39,7 +39,7 @@ class FinetuneConfig(Config):
     """Take over the pretrained decoder too."""
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
-    fraction: float = 1.0
+    fraction: float = Field(1.0, gt=0, le=1)
     """Share of the labelled training patients to learn from."""
     seed: int = 0
 
@@ -51,13 +51,15 @@ class FinetuneConfig(Config):
 
 
 def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None) -> Path:
-    """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left as it is."""
+    """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left alone."""
     data = open_data(config.data)
     labelled = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == "train"))
     patients = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     open_run(out, config, seed=config.seed, manifest=data.manifest.digest, patients=len(patients))
     if (out / "model.json").is_file():
         return out
+    if config.init:  # the same people must go by the same names in both, or nobody could judge the result
+        refuse_seen(config.init, data, [])
     encoder = config.encoder or FinetuneConfig.model_validate(
         config.model_dump() | {"init": None, "encoder": encoder_config_of(config.init)}).encoder
     torch.manual_seed(torch_seed(config.seed, "weights"))
@@ -67,8 +69,9 @@ def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | 
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
     description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
     if config.init:
-        description["patients_seen"] = sorted(
-            {*description["patients_seen"], *load_parts(config.init)[1]["patients_seen"]})
+        earlier = load_parts(config.init)[1]
+        description["patients_seen"] = sorted({*description["patients_seen"], *earlier["patients_seen"]})
+        description["pseudonym_keys"] = earlier["pseudonym_keys"] | description["pseudonym_keys"]
     save_model(out, model.parts(), description)
     return out
 
@@ -83,7 +86,9 @@ def fit_labelled(
     return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress)
 
 
-def label_fractions(task: TaskConfig, labelled: pl.DataFrame, fractions: list[float], seed: int) -> dict[float, list[str]]:
+def label_fractions(
+    task: TaskConfig, labelled: pl.DataFrame, fractions: list[float], seed: int
+) -> dict[float, list[str]]:
     """Nested draws of the labelled patients, stratified as the task says; ManifestError where there is none."""
     if len(labelled) == 0:
         raise ManifestError(f"No training case has a label for the task {task.name!r}", expected="labelled train cases",

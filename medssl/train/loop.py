@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from medssl.augment.policy import ViewPolicy
 from medssl.config import Config
 from medssl.data.loader import Loader
-from medssl.train.checkpoint import load_checkpoint, save_checkpoint
+from medssl.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medssl.train.launch import Precision, launch
 from medssl.train.monitor import Metrics, require_finite
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
@@ -23,23 +24,23 @@ from medssl.train.optim import OptimConfig, build_optimizer, set_lr
 class TrainConfig(Config):
     """How long and how."""
 
-    steps: int = 1000
-    batch_size: int = 64
+    steps: PositiveInt = 1000
+    batch_size: PositiveInt = 64
     optim: OptimConfig = OptimConfig()
     precision: Precision = "auto"
-    clip: float | None = None
+    clip: PositiveFloat | None = None
     """Greatest norm of the gradient."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that read ahead."""
-    log_every: int = 20
+    log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: NonNegativeFloat = 60.0
     """Seconds between checkpoints."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a finished run can tell: mean loss over the last tenth of the steps, seconds of this process's share."""
+    """What a finished run can tell: mean loss over the last tenth of the steps, and seconds, interruptions left out."""
 
     loss: float
     seconds: float
@@ -56,36 +57,34 @@ def fit(
     """
     fabric = launch(config.precision)
     optimizer = build_optimizer(module, config.optim)
-    start = load_checkpoint(folder / "checkpoints", module, optimizer) if folder else 0
     model, optimizer = fabric.setup(module, optimizer)
+    done = load_checkpoint(folder / "checkpoints", module, optimizer) if folder else Progress()
     model.train()
-    metrics = Metrics(folder, start) if folder else None
-    began = saved = time.monotonic()
-    tail: list[float] = []
+    metrics = Metrics(folder, done.step) if folder else None
+    saved, began = time.monotonic(), time.monotonic() - done.seconds
     try:
-        for step, batch in enumerate(loader.batches(start, config.steps, config.workers), start=start):
+        for step, batch in enumerate(loader.batches(done.step, config.steps, config.workers), start=done.step):
             lr = set_lr(optimizer, config.optim, step, config.steps)
             loss, health = model(policy(_on_device(batch, fabric)))
             value = float(loss.detach())
             require_finite(value, step, lr, batch.case_ids)
             _step(fabric, model, optimizer, loss, config.clip)
-            if step >= 0.9 * config.steps:
-                tail.append(value)
+            if step + 1 > 0.9 * config.steps:
+                done.tail.append(value)
             if metrics and (step % config.log_every == 0 or step + 1 == config.steps):
                 figures = {name: float(figure) for name, figure in health.items()}
                 metrics.write(step, {"loss": value, "lr": lr, **figures, "seconds": time.monotonic() - began})
-            if folder and time.monotonic() - saved > config.checkpoint_seconds:
-                save_checkpoint(folder / "checkpoints", module, optimizer, step + 1)
+            done.step, done.seconds = step + 1, time.monotonic() - began
+            if folder and (time.monotonic() - saved > config.checkpoint_seconds or done.step == config.steps):
+                save_checkpoint(folder / "checkpoints", module, optimizer, done)
                 saved = time.monotonic()
             if progress:
                 progress(step + 1, config.steps, note=f"loss {value:.3f}")
-        if folder:
-            save_checkpoint(folder / "checkpoints", module, optimizer, config.steps)
     finally:
         if metrics:
             metrics.close()
     module.eval()
-    return Fitted(sum(tail) / len(tail) if tail else float("nan"), time.monotonic() - began)
+    return Fitted(sum(done.tail) / len(done.tail), done.seconds)
 
 
 def _step(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor,

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar with the time left (plain lines off a terminal), metrics.jsonl, TensorBoard."""
+"""What a run shows at work: a bar with the time left (plain lines off a terminal), metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import nn
 
 from medssl.config import Config
@@ -15,12 +16,12 @@ class OptimConfig(Config):
     """AdamW or SGD with linear warm-up and a cosine to zero."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.05
     """Not applied to biases and norms under AdamW; applied to everything under SGD, as SimSiam's reference has it."""
     betas: tuple[float, float] = (0.9, 0.95)
     momentum: float = 0.9
-    warmup: float = 0.05
+    warmup: float = Field(0.05, ge=0, le=1)
     """Share of the steps over which the rate rises from zero."""
 
 
@@ -42,10 +43,9 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
 def set_lr(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int, steps: int) -> float:
     """Sets the rate of step `step` of `steps`, and returns it."""
     warm = max(1, round(config.warmup * steps)) if config.warmup else 0
-    if step < warm:
-        share = (step + 1) / warm
-    else:
-        share = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    rising = (step + 1) / max(1, warm)
+    falling = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    share = rising if step < warm else falling
     for group in optimizer.param_groups:
         group["lr"] = config.lr * (1.0 if group["fixed_lr"] else share)
     return config.lr * share

@@ -69,7 +69,6 @@ def model_description(data: Data, patients: list[str]) -> dict[str, Any]:
         "box": data.config.box.model_dump(mode="json"),
         "channels": data.manifest.channels,
         "patients_seen": sorted(patient_digest(patient) for patient in patients),
-        "patients_named_by": data.manifest.card.patients_named_by,
-        "pseudonym_key": data.manifest.key_id,
+        "pseudonym_keys": {data.manifest.card.patients_named_by: data.manifest.key_id},
         "manifest": data.manifest.digest,
     }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -26,20 +27,29 @@ PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pyd
 def open_run(folder: Path, config: Config, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
-    RunError where the folder belongs to another recipe.
+    RunError where the folder belongs to another recipe, or to the same one on another manifest.
     """
     recipe = folder / "recipe.yaml"
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    if recipe.is_file() and recipe.read_text() != text:
-        changed = _changed_keys(yaml.safe_load(recipe.read_text()), yaml.safe_load(text))
-        raise RunError(f"{folder} holds a run of another recipe (differs in {', '.join(changed[:6])})",
-                       expected="the same recipe, or an empty folder",
-                       remedy="give another --out, or delete that folder")
+    if recipe.is_file():
+        _require_same(folder, recipe.read_text(), text, known.get("manifest"))
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
-    if not recipe.is_file():
-        write_atomically(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
-        write_atomically(recipe, text)
+    write_atomically(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
+    write_atomically(recipe, text)
     return folder
+
+
+def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> None:
+    differing = ""
+    if old != new:
+        changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
+        differing = f"of another recipe (differs in {', '.join(changed[:6])})"
+    elif (earlier := json.loads((folder / "provenance.json").read_text()).get("manifest")) != manifest:
+        differing = f"on another manifest (digest {earlier}, now {manifest})"
+    if differing:
+        raise RunError(f"{folder} holds a run {differing}", expected="the same recipe and cases, or an empty folder",
+                       remedy="give another --out, or delete that folder")
 
 
 def finish_run(folder: Path, **results: Any) -> None:
@@ -51,7 +61,7 @@ def finish_run(folder: Path, **results: Any) -> None:
 
 
 def provenance(**known: Any) -> dict[str, Any]:
-    """Versions, revision, device and command. Paths of the command are cut to their last part: they may name people."""
+    """Versions, revision, device and command. Paths from outside are cut to their last part: they may name people."""
     return {
         "medssl": medssl.__version__,
         "revision": _revision(),
@@ -79,8 +89,7 @@ def _now() -> str:
 
 
 def _without_folders(argument: str) -> str:
-    key, equals, value = argument.rpartition("=")
-    return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
+    return re.sub(r"(^|[^\w.])(?:~|\.\.?)?/(?:[^/]*/)*", r"\1", argument)
 
 
 def _revision() -> str:

@@ -1,0 +1,89 @@
+"""medssl.tasks.segment: the loss against an independent reference, nested regions, thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from monai.losses import DiceLoss
+
+from medssl.errors import ManifestError
+from medssl.models import build_encoder
+from medssl.models.cnn import UNetEncoder
+from medssl.tasks import Segment, build_task
+from medssl.types import Features, Views
+
+REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+
+
+def task(**config) -> Segment:
+    torch.manual_seed(0)
+    encoder = build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8)))
+    return build_task(Segment.Config(**config), encoder, REGIONS)
+
+
+def test_regions_may_nest():
+    mask = torch.tensor([[[0, 1], [2, 4]]])
+    regions = task().split_regions(mask)
+    assert regions.shape == (1, 3, 2, 2)
+    assert regions[0].int().tolist() == [[[0, 1], [1, 1]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]
+
+
+def test_loss_is_monais_batch_dice_plus_cross_entropy(monkeypatch):
+    model = task()
+    torch.manual_seed(3)
+    logits, mask = torch.randn(4, 3, 6, 6), torch.randint(0, 5, (4, 6, 6))
+    monkeypatch.setattr(model, "outputs", lambda features, size: logits)
+    loss, figures = model(Features([], torch.zeros(4, 8)), Views(images=(torch.zeros(4, 1, 6, 6),), mask=mask))
+    truth = torch.stack([torch.isin(mask, torch.tensor(values)) for values in REGIONS.values()], 1).float()
+    soft = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)(logits, truth)
+    p = torch.sigmoid(logits.double())
+    entropy = -(truth * p.log() + (1 - truth) * (1 - p).log()).mean()
+    assert float(loss) == pytest.approx(float(soft + entropy), rel=1e-5)
+    assert float(figures["soft_dice"]) == pytest.approx(1 - float(soft), rel=1e-5)
+
+
+def test_a_perfect_drawing_costs_nothing_and_a_wrong_one_much(monkeypatch):
+    model, mask = task(), torch.randint(0, 5, (2, 6, 6), generator=torch.Generator().manual_seed(1))
+    views = Views(images=(torch.zeros(2, 1, 6, 6),), mask=mask)
+    right = (model.split_regions(mask).float() - 0.5) * 60
+    losses = []
+    for logits in (right, -right):
+        monkeypatch.setattr(model, "outputs", lambda features, size, logits=logits: logits)
+        losses.append(float(model(Features([], torch.zeros(2, 8)), views)[0]))
+    assert losses[0] < 1e-4
+    assert losses[1] > 10
+
+
+def test_outputs_have_the_pictures_size():
+    model = task()
+    encoder = build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8)))
+    assert model.outputs(encoder(torch.rand(2, 1, 9, 11)), (9, 11)).shape == (2, 3, 9, 11)
+
+
+def test_judge_scores_each_region_over_the_whole_case():
+    mask = np.zeros((2, 4, 4), np.uint8)
+    mask[0, :2], mask[1, 0, 0] = 2, 4  # WT 9 voxels, TC 1, ET 1
+    logits = np.full((3, 2, 4, 4), -5.0)
+    logits[0, 0, :2], logits[1, 1, 0, :3] = 5, 5  # WT: 8 of 9; TC: 1 right, 2 wrong; ET: nothing
+    rows = task().judge({"case_id": "c", "patient_id": "p"}, logits, mask)
+    assert [(row.name, row.target) for row in rows] == [("WT", 1.0), ("TC", 1.0), ("ET", 1.0)]
+    assert [row.prediction for row in rows] == pytest.approx([16 / 17, 2 / 4, 0.0])
+    assert task().judge({"case_id": "c", "patient_id": "p"}, np.full((3, 2, 4, 4), -5.0), mask * 0)[0].prediction == 1
+
+
+def test_threshold_is_a_probability():
+    logits = np.log(np.array([0.2, 0.6, 0.8]) / np.array([0.8, 0.4, 0.2]))[:, None, None]
+    assert task(threshold=0.5).drawn(logits).ravel().tolist() == [False, True, True]
+    assert task(threshold=0.7).drawn(logits).ravel().tolist() == [False, False, True]
+    with pytest.raises(ValueError, match="less than 1"):
+        Segment.Config(threshold=1.0)
+
+
+def test_cases_without_a_mask_are_not_labelled_and_cards_without_regions_refused():
+    cases = pl.DataFrame({"case_id": ["a", "b"], "has_mask": [True, False]})
+    assert Segment.labelled(Segment.Config(), cases)["case_id"].to_list() == ["a"]
+    assert len(set(Segment.strata(Segment.Config(), cases))) == 1
+    with pytest.raises(ManifestError, match="names no regions"):
+        build_task(Segment.Config(), build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8))), {})
