@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,8 +50,8 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
         return Progress()
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
-        raise RunError(f"The checkpoint {path} is damaged", expected="a whole file that this program wrote",
+    except Exception:  # where the damage lies decides what a reader stumbles over
+        raise RunError(f"The checkpoint {path} cannot be read", expected="a whole file that this program wrote",
                        remedy="delete it to begin again from step 0, or restore it from a copy") from None
     try:
         module.load_state_dict(state["module"])

@@ -1,0 +1,70 @@
+"""medssl.train.checkpoint: whole or not at all, and never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from medssl.errors import RunError
+from medssl.train.checkpoint import NAME, Progress, load_checkpoint, save_checkpoint
+
+
+def parts(width: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = nn.Linear(width, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, width)).sum().backward()
+    optimizer.step()
+    return module, optimizer
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, nn.Module, torch.optim.Optimizer]:
+    module, optimizer = parts()
+    save_checkpoint(tmp_path, module, optimizer, Progress(7, 1.5, [0.25, 0.5]))
+    return tmp_path, module, optimizer
+
+
+def test_everything_comes_back(saved):
+    folder, module, optimizer = saved
+    expected = torch.rand(2)
+    other, its_optimizer = parts()
+    assert load_checkpoint(folder, other, its_optimizer) == Progress(7, 1.5, [0.25, 0.5])
+    assert torch.equal(torch.rand(2), expected)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))
+    states = zip(optimizer.state_dict()["state"].values(), its_optimizer.state_dict()["state"].values(), strict=True)
+    assert all(torch.equal(a[key], b[key]) for a, b in states for key in ("exp_avg", "exp_avg_sq", "step"))
+    assert [path.name for path in folder.iterdir()] == [NAME]
+
+
+def test_without_a_checkpoint_it_begins_at_the_beginning(tmp_path):
+    assert load_checkpoint(tmp_path, *parts()) == Progress()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda whole: b"", lambda whole: b"no checkpoint", lambda whole: whole[: len(whole) // 2],
+    lambda whole: whole[100:],
+], ids=["empty", "other", "cut short", "beginning lost"])
+def test_a_damaged_file_is_a_run_error_with_a_remedy(saved, damage):
+    path = saved[0] / NAME
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RunError, match="cannot be read.*Remedy: delete it") as caught:
+        load_checkpoint(saved[0], *parts())
+    assert "weights_only" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_model_is_a_run_error(saved):
+    with pytest.raises(RunError, match="does not fit"):
+        load_checkpoint(saved[0], *parts(width=4))
+
+
+def test_a_checkpoint_cannot_run_code(saved):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save(Evil(), saved[0] / NAME)
+    with pytest.raises(RunError, match="cannot be read"):
+        load_checkpoint(saved[0], *parts())

@@ -1,0 +1,119 @@
+"""medssl.train.finetune and build: where weights come from, on how many labels, and whom the model has seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_sets import SMALL, write_discs
+
+from medssl.data.prepare import prepare
+from medssl.data.source import DataConfig, open_data
+from medssl.errors import ConfigError, LeakageError
+from medssl.train.build import labelled_model, refuse_seen
+from medssl.train.finetune import FinetuneConfig, finetune, fit_labelled
+from medssl.train.pretrain import PretrainConfig, pretrain
+from medssl.train.run import patient_digest
+
+CLASSIFY = {"name": "classify", "labels": ["Bright"]}
+REST = {key: SMALL[key] for key in ("augment", "train")}
+
+
+def recipe(discs: DataConfig, **changes) -> FinetuneConfig:
+    start = {} if "init" in changes else {"encoder": SMALL["encoder"]}
+    return FinetuneConfig.model_validate({**REST, **start, "data": discs, "task": CLASSIFY, **changes})
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
+    return pretrain(PretrainConfig.model_validate({**SMALL, "data": discs}), tmp_path_factory.mktemp("pretrained"))
+
+
+def test_a_model_starts_from_the_pretrained_weights_all_of_them(discs, pretrained):
+    data, config = open_data(discs), recipe(discs, init=pretrained, task={"name": "segment"})
+    encoder = PretrainConfig.model_validate({**SMALL, "data": discs}).encoder
+    model = labelled_model(config.task, encoder, data, config.augment, pretrained, with_decoder=True)
+    fresh = labelled_model(config.task, encoder, data, config.augment, pretrained)
+    saved = load_file(pretrained / "model.safetensors")
+    for part, module in (("encoder", model.encoder), ("decoder", model.task.decoder)):
+        assert all(torch.equal(tensor, saved[f"{part}.{name}"]) for name, tensor in module.state_dict().items())
+    assert not all(torch.equal(tensor, saved[f"decoder.{name}"])
+                   for name, tensor in fresh.task.decoder.state_dict().items())
+    with pytest.raises(ConfigError, match="no decoder in common"):
+        labelled_model(recipe(discs).task, encoder, data, config.augment, pretrained, with_decoder=True)
+
+
+def test_a_run_keeps_task_and_everyone_it_or_its_start_has_seen(tmp_path, discs, pretrained):
+    finetune(recipe(discs, init=pretrained, fraction=0.25), tmp_path / "run")
+    described = json.loads((tmp_path / "run/model.json").read_text())
+    assert described["patients_seen"] == json.loads((pretrained / "model.json").read_text())["patients_seen"]
+    assert described["task"]["labels"] == ["Bright"]
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["patients"] == 6
+    finetune(recipe(discs, fraction=0.25), tmp_path / "scratch")
+    assert len(json.loads((tmp_path / "scratch/model.json").read_text())["patients_seen"]) == 6
+
+
+def test_training_learns_the_labels(discs):
+    data, config = open_data(discs), recipe(discs, train={**SMALL["train"], "steps": 80, "optim": {"lr": 0.02}})
+    cases = data.cases.filter(data.cases["split"] == "train")
+    torch.manual_seed(0)
+    model = labelled_model(config.task, config.encoder, data, config.augment)
+    fitted = fit_labelled(model, data, cases, config.augment, config.train, seed=0)
+    assert fitted.loss < 0.4  # ln 2 knows nothing
+
+
+def test_mean_and_sd_come_from_the_chosen_training_labels_alone(tmp_path, discs):
+    config = recipe(discs, task={"name": "regress", "label": "Radius"}, fraction=0.25)
+    finetune(config, tmp_path)
+    seen = json.loads((tmp_path / "model.json").read_text())["patients_seen"]
+    cases = open_data(discs).cases
+    chosen = [patient_digest(patient) in seen for patient in cases["patient_id"]]
+    radii = cases["label.Radius"].filter(chosen).to_numpy()
+    saved = load_file(tmp_path / "model.safetensors")
+    assert len(radii) == 12
+    assert float(saved["task.mean"]) == pytest.approx(radii.mean(), rel=1e-5)
+    assert float(saved["task.sd"]) == pytest.approx(np.std(radii), rel=1e-5)
+    assert float(saved["task.mean"]) != pytest.approx(cases["label.Radius"].mean(), rel=1e-5)
+
+
+def test_weights_from_scans_prepared_differently_are_refused(tmp_path, discs, pretrained):
+    other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"size": (24, 12)})})
+    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=1)
+    with pytest.raises(ConfigError, match=r"prepared differently \(size\)"):
+        finetune(recipe(other, init=pretrained), tmp_path)
+
+
+def test_weights_from_patients_under_another_key_are_refused(tmp_path, pretrained):
+    renamed = write_discs(tmp_path / "renamed", key=bytes(range(1, 33)))
+    with pytest.raises(LeakageError, match="by another key.*same key"):
+        finetune(recipe(renamed, init=pretrained), tmp_path / "run")
+
+
+def test_a_model_may_not_be_judged_on_whom_it_saw(discs, pretrained):
+    data = open_data(discs)
+    by_split = {split: rows["patient_id"].unique().to_list() for (split,), rows in data.cases.group_by("split")}
+    refuse_seen(pretrained, data, by_split["test"])
+    with pytest.raises(LeakageError, match="trained on 1 of the 13 patients"):
+        refuse_seen(pretrained, data, [*by_split["test"], by_split["train"][0]])
+
+
+def test_a_segmentation_learns_at_the_resolution_it_is_judged_at(discs):
+    config = recipe(discs, task={"name": "segment"}, augment={"size": [16, 16]})
+    with pytest.raises(ConfigError, match=r"augment.size \(16, 16\) resamples the boxes \(24, 24\)"):
+        labelled_model(config.task, config.encoder, open_data(discs), config.augment)
+
+
+@pytest.mark.parametrize("wrong", [{"init": None}, {"init": "run", "encoder": SMALL["encoder"]}])
+def test_give_either_an_encoder_or_a_start(discs, wrong):
+    with pytest.raises(ValueError, match="give either `encoder` or `init`"):
+        recipe(discs, **wrong)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5])
+def test_fraction_is_a_share(discs, fraction):
+    with pytest.raises(ValueError, match="fraction"):
+        recipe(discs, fraction=fraction)

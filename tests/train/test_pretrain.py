@@ -1,0 +1,110 @@
+"""medssl.train.pretrain: who is seen, what is left behind, and a run that is killed outright."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_sets import SMALL
+
+from medssl.data.source import DataConfig, open_data
+from medssl.errors import RunError
+from medssl.models.weights import load_encoder
+from medssl.train.build import fitted_encoder
+from medssl.train.pretrain import PretrainConfig, pretrain
+from medssl.train.run import patient_digest
+
+
+def recipe(discs: DataConfig, **changes) -> PretrainConfig:
+    return PretrainConfig.model_validate({**SMALL, "data": discs, **changes})
+
+
+def test_only_training_patients_are_seen_and_they_are_written_down(tmp_path, discs):
+    data = open_data(discs)
+    pretrain(recipe(discs), tmp_path / "run", data=data)
+    described = json.loads((tmp_path / "run/model.json").read_text())
+    train = data.cases.filter(data.cases["split"] == "train")["patient_id"].unique()
+    assert described["patients_seen"] == sorted(map(patient_digest, train))
+    assert len(described["patients_seen"]) == 24
+    assert described["preprocessing"] == discs.prepare.model_dump(mode="json")
+    assert not any(patient in (tmp_path / "run/model.json").read_text() for patient in train)
+    told = json.loads((tmp_path / "run/provenance.json").read_text())
+    assert (told["cases"], told["patients"], told["manifest"]) == (48, 24, data.manifest.digest)
+    encoder = load_encoder(tmp_path / "run")
+    assert encoder(torch.rand(1, 1, 24, 24)).pooled.shape == (1, 8)
+    few = train.sort().to_list()[:3]
+    pretrain(recipe(discs), tmp_path / "few", patients=few, data=data)
+    assert json.loads((tmp_path / "few/model.json").read_text())["patients_seen"] == sorted(map(patient_digest, few))
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_recipe_refused(tmp_path, discs):
+    pretrain(recipe(discs), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    pretrain(recipe(discs), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(RunError, match=r"differs in objective.ratio, seed"):
+        pretrain(recipe(discs, seed=1, objective={**SMALL["objective"], "ratio": 0.25}), tmp_path)
+
+
+def test_seed_decides_the_weights(tmp_path, discs):
+    data = open_data(discs)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(name) + seed)
+        pretrain(recipe(discs, seed=seed), tmp_path / name, data=data)
+    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_encoders_are_made_to_measure(discs):
+    config = recipe(discs, encoder={"name": "vit", "size": [99, 99], "patch": [1, 1], "width": 12, "depth": 1,
+                                    "heads": 2, "channels": 7})
+    encoder = fitted_encoder(config.encoder, open_data(discs), config.augment)
+    assert (encoder.channels, encoder.dims, encoder.config.size) == (1, 2, (24, 24))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import torch
+from medssl.train.pretrain import PretrainConfig, pretrain
+
+def slow(done, total, note):
+    if done > 9:
+        time.sleep(0.5)
+
+torch.set_num_threads(1)
+pretrain(PretrainConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]), progress=slow)
+"""
+
+
+def test_a_killed_process_costs_nothing_but_the_steps_since_its_checkpoint(tmp_path, discs):
+    config = recipe(discs, train={**SMALL["train"], "steps": 16, "checkpoint_seconds": 0.0, "log_every": 1})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([sys.executable, "-c", KILLED, config.model_dump_json(), str(tmp_path / "killed")],
+                             env=environment)
+    deadline, metrics = time.monotonic() + 120, tmp_path / "killed/metrics.jsonl"
+    while time.monotonic() < deadline and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 9):
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert (tmp_path / "killed/checkpoints/last.ckpt").is_file()
+    assert not (tmp_path / "killed/model.json").exists()
+    pretrain(config, tmp_path / "killed")
+    pretrain(config, tmp_path / "whole")
+    killed, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
+    assert all(torch.equal(killed[key], whole[key]) for key in whole)
+    assert steps(tmp_path / "killed") == steps(tmp_path / "whole") == list(range(16))
+
+
+def steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,74 @@
+"""medssl.train.run: one folder, one recipe, one manifest; and a provenance that names no place and nobody."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from medssl.config import Config
+from medssl.errors import RunError
+from medssl.train.run import finish_run, open_run
+
+
+class Inner(Config):
+    lr: float = 0.1
+    steps: int = 5
+
+
+class Recipe(Config):
+    title: str = "a"
+    train: Inner = Inner()
+
+
+def test_the_same_recipe_finds_its_folder_again(tmp_path):
+    open_run(tmp_path / "run", Recipe(), manifest="m1", cases=3)
+    before = (tmp_path / "run/provenance.json").read_text()
+    open_run(tmp_path / "run", Recipe(), manifest="m1", cases=3)
+    assert (tmp_path / "run/provenance.json").read_text() == before
+
+
+def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path):
+    open_run(tmp_path, Recipe(), manifest="m1")
+    with pytest.raises(RunError, match=r"another recipe \(differs in title, train.lr\).*another --out"):
+        open_run(tmp_path, Recipe(title="b", train=Inner(lr=0.2)), manifest="m1")
+    assert "title: a" in (tmp_path / "recipe.yaml").read_text()
+
+
+def test_another_manifest_is_refused(tmp_path):
+    open_run(tmp_path, Recipe(), manifest="m1")
+    with pytest.raises(RunError, match="another manifest .digest m1, now m2"):
+        open_run(tmp_path, Recipe(), manifest="m2")
+
+
+@pytest.mark.parametrize(("argument", "kept"), [
+    ("--out=/data/smith/runs", "--out=runs"), ("data.manifest=/data/smith/m.parquet", "data.manifest=m.parquet"),
+    ("/data/smith/curve.yaml", "curve.yaml"), ("data.where={a: [/data/smith/x, /data/smith/y]}", None),
+    ("~/smith/x.yaml", "x.yaml"), ("../smith/x.yaml", "x.yaml"), ("pipelines/chexpert/mae.yaml", ...),
+    ("train.optim.lr=0.1", ...), ("fraction=1/2", ...),
+])
+def test_the_command_keeps_no_folder_from_outside(tmp_path, monkeypatch, argument, kept):
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/medssl", "pretrain", argument])
+    open_run(tmp_path, Recipe())
+    command = json.loads((tmp_path / "provenance.json").read_text())["command"]
+    if kept is not None:
+        assert command == f"medssl pretrain {argument if kept is ... else kept}"
+    assert "smith" not in command
+
+
+def test_provenance_tells_versions_and_neither_place_nor_person(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "medssl"), f"--out={tmp_path}/run"])
+    open_run(tmp_path / "run", Recipe(), manifest="m1", seed=3)
+    finish_run(tmp_path / "run", seconds=1.5)
+    text = (tmp_path / "run/provenance.json").read_text()
+    told = json.loads(text)
+    assert {"medssl", "revision", "python", "packages", "device", "command", "started", "finished"} <= told.keys()
+    assert (told["seed"], told["manifest"], told["seconds"]) == (3, "m1", 1.5)
+    assert told["packages"]["torch"]
+    for secret in (platform.node(), str(tmp_path), str(Path.home()), str(Path(sys.prefix))):
+        assert secret not in text
+    assert getpass.getuser() not in json.dumps({key: told[key] for key in ("command", "device", "revision")})
