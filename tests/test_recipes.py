@@ -1,0 +1,158 @@
+"""Every recipe in pipelines/ is read, built and trained for two steps on phantoms, under one table of overrides."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medssl.errors import ConfigError
+from medssl.evaluate.curve import CurveConfig
+from medssl.evaluate.points import run_curve
+from medssl.models.weights import load_encoder
+from medssl.recipe import load_any, load_recipe, shipped_folder
+from medssl.train.finetune import FinetuneConfig, finetune
+from medssl.train.monitor import Bar
+from medssl.train.pretrain import PretrainConfig, pretrain
+
+PIPELINES = shipped_folder("pipelines")
+RECIPES = sorted(str(path.relative_to(PIPELINES)) for path in PIPELINES.glob("*/*.yaml"))
+
+SMALL_IMAGES = ["data.prepare.size=[64,64]", "augment.size=[64,64]"]
+SMALL_VOLUMES = ["data.prepare.size=[20,32,32]", "data.box.size=[32,32,32]"]
+SMOKE: dict[str, tuple[str, list[str]]] = {
+    # folder of pipelines/: the phantom that stands in for its data, and what makes its pictures small
+    "brats2021": ("brain", SMALL_VOLUMES),
+    "brats2023_gli": ("brain", SMALL_VOLUMES),
+    "chexpert": ("xray", SMALL_IMAGES),
+    "dicom_folder": ("dicom", SMALL_IMAGES),
+    "echonet_dynamic": ("echo", ["data.prepare.size=[32,32]", "data.box.size=[4,32,32]"]),
+    "glioma_lgg": ("brain", ["data.prepare.size=[48,48]"]),
+    "hippocampus_msd": ("brain", SMALL_VOLUMES),
+    "nifti_folder": ("nifti", ["data.prepare.spacing=[6,6,6]", "data.box.size=[32,32,32]"]),
+    "nih_cxr": ("xray", []),
+    "phantom_brain": ("brain", []),
+    "phantom_echo": ("echo", []),
+    "phantom_xray": ("xray", []),
+}
+SHORT = ["train.steps=2", "train.batch_size=2", "train.workers=0", "train.precision=float32"]
+
+
+@pytest.fixture(scope="session")
+def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("smoke")
+
+
+def _overrides(recipe: str, manifests: dict[str, Path], smoke_folder: Path) -> list[str]:
+    phantom, smaller = SMOKE[Path(recipe).parent.name]
+    return [f"data.manifest={manifests[phantom]}", f"data.cache={smoke_folder / 'cache'}", *smaller, *SHORT]
+
+
+def _pretrained(init: Path, manifests: dict[str, Path], smoke_folder: Path) -> Path:
+    """A two-step run of the recipe that `init: runs/<folder>/<name>` stands for."""
+    recipe = f"{init.parent.name}/{init.name}.yaml"
+    assert recipe in RECIPES, f"init names {init}, which no recipe makes"
+    config = load_recipe(PIPELINES / recipe, "pretrain", _overrides(recipe, manifests, smoke_folder))
+    return pretrain(config, smoke_folder / init.parent.name / init.name)
+
+
+def test_table_is_complete():
+    assert {Path(recipe).parent.name for recipe in RECIPES} == set(SMOKE)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_read_and_opens_with_its_question(recipe: str):
+    config = load_any(PIPELINES / recipe)
+    head = (PIPELINES / recipe).read_text().split("\nstep:")[0].split("\nextends:")[0]
+    assert config.title
+    assert "# Command   medssl" in head
+    for named in re.findall(r"pipelines/(\S+\.yaml)", head):
+        assert named in RECIPES
+
+
+@pytest.mark.usefixtures("one_core")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_builds_and_trains_two_steps(
+    recipe: str, manifests: dict[str, Path], smoke_folder: Path, tmp_path: Path
+):
+    config, overrides = load_any(PIPELINES / recipe), _overrides(recipe, manifests, smoke_folder)
+    if isinstance(config, PretrainConfig):
+        run = _pretrained(Path("runs") / Path(recipe).with_suffix(""), manifests, smoke_folder)
+        assert load_encoder(run).width > 0
+    elif isinstance(config, FinetuneConfig):
+        init = _pretrained(config.init, manifests, smoke_folder)
+        run = finetune(load_recipe(PIPELINES / recipe, "finetune", [*overrides, f"init={init}"]), tmp_path)
+        assert (run / "model.json").is_file()
+    else:
+        _smoke_curve(recipe, config, overrides, manifests, smoke_folder, tmp_path)
+
+
+def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifests: dict[str, Path],
+                 smoke_folder: Path, out: Path) -> None:
+    overrides += ["seeds=1", "fractions=[1.0]"]
+    overrides += ["protocol.folds=2"] if config.protocol.name == "cross_validation" else []
+    if any(arm.pretrain for arm in config.arms.values()):
+        overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
+    for name, arm in config.arms.items():
+        if arm.init:
+            overrides.append(f"arms.{name}.init={_pretrained(arm.init, manifests, smoke_folder)}")
+    small = load_recipe(PIPELINES / recipe, "curve", overrides)
+    assert run_curve(small, out, 1, Bar)
+    summary = pl.read_parquet(out / "summary.parquet")
+    assert set(summary["arm"]) == set(config.arms)
+    assert summary["mean"].is_finite().any()
+
+
+def test_extended_recipe_keeps_the_rest():
+    base = load_recipe(PIPELINES / "brats2021/curve.yaml", "curve")
+    child = load_recipe(PIPELINES / "brats2023_gli/curve.yaml", "curve")
+    assert (child.train, child.task, child.fractions) == (base.train, base.task, base.fractions)
+    assert child.arms["reconstruction"].init == Path("runs/brats2023_gli/masked_reconstruction")
+    assert child.arms["reconstruction"].decoder
+
+
+def test_pretraining_is_found_beside_the_recipe_that_names_it(tmp_path: Path):
+    child = tmp_path / "mine.yaml"
+    child.write_text(f"extends: {PIPELINES / 'nih_cxr/curve.yaml'}\nseeds: 2\n")
+    config = load_recipe(child, "curve", ["data.manifest=mine.parquet"])
+    assert config.seeds == 2
+    assert config.arms["simsiam"].pretrain.objective.name == "simsiam"
+    assert config.arms["simsiam"].pretrain.data.manifest == Path("mine.parquet")
+
+
+def test_one_override_reaches_every_pretraining():
+    config = load_recipe(PIPELINES / "phantom_xray/curve.yaml", "curve", ["pretrain.train.steps=7", "train.steps=5"])
+    assert config.arms["simsiam"].pretrain.train.steps == 7
+    assert config.train.steps == 5
+    with pytest.raises(ConfigError, match="no arm of this curve pretrains"):
+        load_recipe(PIPELINES / "chexpert/curve.yaml", "curve", ["pretrain.train.steps=7"])
+
+
+def test_null_leaves_an_arm_out():
+    config = load_recipe(PIPELINES / "nih_cxr/curve.yaml", "curve", ["arms.pixels=null"])
+    assert "pixels" not in config.arms
+    with pytest.raises(ConfigError, match="names 'simsiam'"):
+        load_recipe(PIPELINES / "nih_cxr/curve.yaml", "curve", ["arms.simsiam=null"])
+
+
+def test_every_mistake_is_told_at_once_with_the_nearest_key():
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(PIPELINES / "chexpert/simsiam.yaml", "pretrain", ["train.stesp=5", "data.manifets=x", "encodr=1"])
+    message = str(caught.value)
+    assert "3 mistakes" in message
+    for right in ("'steps'", "'manifest'", "'encoder'"):
+        assert f"did you mean {right}" in message
+
+
+def test_a_chain_of_extends_must_end(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text(f"extends: ../{tmp_path.name}/b.yaml\n")
+    (tmp_path / "b.yaml").write_text(f"extends: ../{tmp_path.name}/a.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_any(tmp_path / "a.yaml")
+
+
+def test_recipe_of_another_step_names_the_command():
+    with pytest.raises(ConfigError, match="medssl curve"):
+        load_recipe(PIPELINES / "chexpert/curve.yaml", "pretrain")
