@@ -41,7 +41,7 @@ def write_discs(folder: Path, key: bytes = KEY, salt: str = "") -> DataConfig:
     """40 patients with two noisy pictures (24, 24) of a disc each, and their manifest.
 
     label.Bright: whether the disc is brighter than its surroundings; label.Vague: 1, 0, -1 or blank; label.Radius: its
-    radius in pixels; attr.view: A or B; mask: the disc. Another `salt`, other pictures.
+    radius in pixels; attr.view: A or B; mask: the disc. Another `salt`, another set of people.
     """
     lines = ["image,mask,patient,part,Bright,Vague,Radius,view"]
     parts = [part for part, count in PEOPLE.items() for _ in range(count)]
@@ -59,7 +59,7 @@ def write_discs(folder: Path, key: bytes = KEY, salt: str = "") -> DataConfig:
             lines.append(f"images/{name},masks/{name},{number},{part},{bright},{vague},{radius:.3f},{view}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     card = Card.model_validate({
-        "name": "discs", "about": "test", "layout": "table", "kind": "image", "modality": "OT",
+        "name": f"discs{salt}", "about": "test", "layout": "table", "kind": "image", "modality": "OT",
         "tables": [{"path": "table.csv"}], "files": {"image": "{image}"}, "mask": "{mask}", "regions": {"disc": [1]},
         "patient": "{patient}", "split": {"source": "{part}"},
         "labels": {"columns": ["Bright", "Vague", "Radius"]}, "attributes": {"view": "{view}"}})

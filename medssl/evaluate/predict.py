@@ -69,9 +69,9 @@ def pooled_features(
 
 def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
     """(cases, D): the pixels of the central box of each case, shrunk to `size` along both axes of the plane."""
-    boxes = [_box(data, case_id, 0.5) for case_id in cases["case_id"]]
     pool = torch.nn.functional.adaptive_avg_pool2d
-    return stacked([pool(torch.from_numpy(box).float(), size).numpy() for box in boxes]).flatten(1).numpy()
+    boxes = (torch.from_numpy(_box(data, case_id, 0.5).astype(np.float32)) for case_id in cases["case_id"])
+    return stacked([pool(box, size).numpy() for box in boxes]).flatten(1).numpy()
 
 
 def still(augment: PolicyConfig) -> PolicyConfig:

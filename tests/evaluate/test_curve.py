@@ -1,0 +1,253 @@
+"""medssl.evaluate.curve and points, end to end on small sets: resumable, paired, and closed to whom it may not see."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from small_sets import SMALL, write_discs
+
+from medssl.config import validate
+from medssl.data.prepare import Cache, prepare
+from medssl.data.source import DataConfig, open_data
+from medssl.errors import ConfigError, LeakageError, ManifestError, RunError
+from medssl.evaluate.conclude import conclude
+from medssl.evaluate.curve import Curve, CurveConfig
+from medssl.evaluate.points import run_curve
+from medssl.train.pretrain import PretrainConfig, pretrain
+from medssl.train.run import patient_digest
+
+CLASSIFY = {"name": "classify", "labels": ["Bright", "Vague"]}
+TABLES = ("predictions", "points", "summary", "comparison")
+
+
+@contextmanager
+def quiet(name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    yield lambda *_, **__: None
+
+
+def recipe(discs: DataConfig, **changes) -> CurveConfig:
+    ssl = {"step": "pretrain", **SMALL, "data": discs.model_dump()}
+    return validate(CurveConfig, {
+        "data": discs.model_dump(), "task": CLASSIFY, "augment": SMALL["augment"], "train": SMALL["train"],
+        "fractions": [0.25, 1.0], "seeds": 2, "subgroup": "view",
+        "arms": {
+            "scratch": {"like": "ssl"},
+            "ssl": {"pretrain": ssl, "baseline": "scratch", "label": "pretrained", "lr": 0.001},
+            "frozen": {"how": "probe", "weights_of": "ssl", "baseline": "random"},
+            "random": {"how": "probe", "like": "ssl"},
+            "pixels": {"how": "pixels", "size": 6},
+        }, **changes}, "recipe")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
+    """A curve on the test split, done in this process."""
+    out = tmp_path_factory.mktemp("curve") / "run"
+    verdict = run_curve(recipe(discs), out, 1, quiet)
+    assert verdict
+    return out
+
+
+def table(out: Path, name: str) -> pl.DataFrame:
+    return pl.read_parquet(out / f"{name}.parquet")
+
+
+def times(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in (out / "points").rglob("*.*")}
+
+
+def test_a_curve_writes_every_table_of_the_report(done):
+    predictions, points, summary, comparison = (table(done, name) for name in TABLES)
+    assert len(points.select("arm", "fraction", "seed", "fold").unique()) == 5 * 2 * 2
+    assert set(points["metric"]) >= {"auroc", "auroc/Bright", "auroc/Vague", "auprc"}
+    assert {"train_patients", "train_cases", "seconds", "value"} <= set(points.columns)
+    assert dict(points.select("fraction", "train_patients").unique().rows()) == {0.25: 6, 1.0: 24}
+    assert set(predictions["name"]) == {"Bright", "Vague"}
+    assert "attr.view" in predictions.columns
+    assert set(summary["test_patients"]) == {12}
+    assert set(comparison.select("arm", "baseline").rows()) == {("ssl", "scratch"), ("frozen", "random")}
+    assert table(done, "subgroups")["mean"].is_not_null().any()
+    head = json.loads((done / "curve.json").read_text())
+    assert (head["task"], head["primary"], head["fractions"]) == ("classify", "auroc", [0.25, 1.0])
+    assert head["labels"]["ssl"] == "pretrained"
+    assert json.loads((done / "provenance.json").read_text())["judged_patients"] == [12]
+
+
+def test_only_the_judged_split_is_judged(done, discs):
+    cases = open_data(discs).cases
+    judged = cases.filter(pl.col("split") == "test")
+    assert set(table(done, "predictions")["case_id"]) == set(judged["case_id"])
+    seen = json.loads((done / "pretrain/ssl-k0/model.json").read_text())["patients_seen"]
+    assert not set(seen) & {patient_digest(patient) for patient in judged["patient_id"]}
+
+
+def test_every_arm_learns_from_the_same_patients_and_fractions_nest(done, discs):
+    told = [json.loads(path.read_text()) for path in (done / "points").rglob("*.json")]
+    subsets = {(point["fraction"], point["seed"]): set() for point in told}
+    for point in told:
+        subsets[point["fraction"], point["seed"]].add(point["subset"])
+    assert all(len(digests) == 1 for digests in subsets.values())
+    assert subsets[0.25, 0] != subsets[0.25, 1]
+    curve = Curve(recipe(discs), done)
+    for arm_points in (curve.points("finetune"), curve.points("probe")):
+        chosen = {(p.fraction, p.seed): set(curve.labelled_cases(p)["patient_id"]) for p in arm_points}
+        assert all(chosen[0.25, seed] < chosen[1.0, seed] for seed in (0, 1))
+
+
+def test_a_linear_model_reads_the_brightness_off_the_pixels(done):
+    points = table(done, "points").filter(pl.col("arm") == "pixels", pl.col("metric") == "auroc/Bright",
+                                          pl.col("fraction") == 1.0)
+    assert points["value"].min() > 0.8
+
+
+def test_processes_do_the_same_points(done, discs, tmp_path):
+    again = shutil.copytree(done, tmp_path / "again")
+    for arm in ("scratch", "ssl"):
+        shutil.rmtree(again / "points" / arm)
+    run_curve(recipe(discs), again, 2, quiet)
+    for name in ("predictions", "summary", "comparison"):
+        assert table(again, name).equals(table(done, name))
+
+
+def test_a_lost_point_alone_is_done_again(done, discs):
+    before, predictions = times(done), table(done, "predictions")
+    (done / "points/scratch/k0-f0.25-s1.json").unlink()
+    with pytest.raises(RunError, match="1 of 20 points are not done, scratch/k0-f0.25-s1 first"):
+        conclude(Curve(recipe(discs), done))
+    run_curve(recipe(discs), done, 1, quiet)
+    after = times(done)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"points/scratch/k0-f0.25-s1.json", "points/scratch/k0-f0.25-s1.parquet"}
+    assert table(done, "predictions").equals(predictions)
+
+
+def test_another_recipe_may_not_add_to_a_curve(done, discs):
+    with pytest.raises(RunError, match="differs in seeds"):
+        run_curve(recipe(discs, seeds=3), done, 1, quiet)
+
+
+def test_cross_validation_judges_every_training_patient_and_opens_no_other(discs, tmp_path, monkeypatch):
+    data = open_data(discs)
+    opened: set[str] = set()
+    for name in ("array", "mask"):
+        reader = getattr(Cache, name)
+
+        def watched(cache: Cache, case_id: str, reader=reader) -> np.ndarray:
+            opened.add(case_id)
+            return reader(cache, case_id)
+
+        monkeypatch.setattr(Cache, name, watched)
+    config = recipe(discs, protocol={"name": "cross_validation", "folds": 2}, seeds=1, fractions=[0.5],
+                    train={**SMALL["train"], "steps": 2})
+    run_curve(config, tmp_path, 1, quiet)
+    train = data.cases.filter(pl.col("split") == "train")
+    assert opened == set(train["case_id"])
+    predictions = table(tmp_path, "predictions")
+    assert set(predictions["case_id"]) == set(train["case_id"])
+    for fold in range(2):
+        judged = set(predictions.filter(pl.col("fold") == fold)["patient_id"])
+        seen = json.loads((tmp_path / f"pretrain/ssl-k{fold}/model.json").read_text())["patients_seen"]
+        assert len(judged) == len(seen) == 12
+        assert not set(seen) & set(map(patient_digest, judged))
+    assert predictions.group_by("patient_id").agg(pl.col("fold").n_unique())["fold"].max() == 1
+    assert "the test split stayed unopened" in json.loads((tmp_path / "curve.json").read_text())["protocol"]
+
+
+@pytest.mark.parametrize("task", [{"name": "segment"}, {"name": "regress", "label": "Radius"}])
+def test_other_tasks_on_pictures(discs, tmp_path, task):
+    arms = recipe(discs).model_dump()["arms"]
+    arms = {name: arms[name] for name in ("scratch", "ssl")}
+    arms["ssl"]["decoder"] = task["name"] == "segment"
+    config = recipe(discs, task=task, arms=arms, fractions=[1.0], seeds=1, subgroup=None,
+                    train={**SMALL["train"], "steps": 2})
+    run_curve(config, tmp_path, 1, quiet)
+    assert table(tmp_path, "points")["value"].is_finite().all()
+    if task["name"] == "segment":
+        examples = np.load(tmp_path / "examples/ssl.npz")
+        assert examples["image"].shape == examples["truth"].shape == examples["prediction"].shape == (4, 24, 24)
+        assert examples["truth"].max() == 1
+        assert examples["regions"].tolist() == ["disc"]
+        assert set(table(tmp_path, "predictions")["target"]) == {1.0}
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+def with_init(discs: DataConfig, run: Path) -> CurveConfig:
+    return recipe(discs, arms={"given": {"init": run}, "scratch": {"like": "given"}})
+
+
+def refused(config: CurveConfig, out: Path) -> None:
+    run_curve(config, out, 1, quiet)
+    pytest.fail("nothing was refused")
+
+
+def test_weights_that_saw_a_judged_patient_are_refused_before_anything_is_trained(discs, tmp_path):
+    data = open_data(discs)
+    everyone = data.cases["patient_id"].unique().to_list()
+    run = pretrain(PretrainConfig.model_validate({**SMALL, "data": discs}), tmp_path / "all", everyone, data)
+    with pytest.raises(LeakageError, match="trained on 12 of the 12 patients"):
+        refused(with_init(discs, run), tmp_path / "out")
+    assert not (tmp_path / "out/points").exists()
+    with pytest.raises(LeakageError, match="trained on 12 of the 12 patients"):
+        refused(with_init(discs, run).model_copy(update={"protocol": recipe(
+            discs, protocol={"name": "cross_validation", "folds": 2}).protocol}), tmp_path / "cv")
+
+
+def test_weights_under_another_key_or_preparation_are_refused(discs, tmp_path):
+    run = pretrain(PretrainConfig.model_validate({**SMALL, "data": discs}), tmp_path / "run")
+    renamed = write_discs(tmp_path / "renamed", key=bytes(range(1, 33)))
+    with pytest.raises(LeakageError, match="by another key"):
+        refused(with_init(renamed, run), tmp_path / "key")
+    other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"intensity": "percentile"})})
+    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=1)
+    with pytest.raises(ConfigError, match=r"prepared differently \(intensity\)"):
+        refused(with_init(other, run), tmp_path / "prepared")
+    arms = recipe(discs).model_dump()["arms"]
+    with pytest.raises(ConfigError, match="Two recipes prepare the same scans differently"):
+        refused(recipe(other, arms=arms), tmp_path / "both")
+
+
+def test_all_mistakes_of_the_arms_and_the_fractions_are_listed_at_once(discs):
+    encoder = SMALL["encoder"]
+    with pytest.raises(ConfigError) as caught:
+        recipe(discs, fractions=[0.1, 1.5], seeds=0, arms={
+            "a": {"encoder": encoder, "like": "b"}, "b": {"encoder": encoder, "baseline": "nobody"}, "c": {},
+            "d": {"weights_of": "b"}, "e": {"like": "f"}, "f": {"like": "e"}, "g": {"how": "pixels", "like": "b"}})
+    told = str(caught.value)
+    for part in ("3 mistakes", "fractions.1", "less than or equal to 1", "seeds", "a: give exactly one of",
+                 "not like, encoder", "b: baseline names 'nobody'; the other arms are a, c", "c: give exactly one",
+                 "d: weights_of names 'b', which has no pretrained", "e: like names 'f', which has no architecture",
+                 "g: give exactly one"):
+        assert part in told
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"task": {"name": "segment"}}, "arms frozen, random, pixels: a linear model cannot segment"),
+    ({"fractions": [0.5, 0.5]}, "name one twice"),
+    ({"fractions": []}, "fractions"),
+    ({"protocol": {"name": "cross_validation", "folds": 1}}, "folds"),
+    ({"protocol": {"name": "holdout", "judge": []}}, "judge"),
+    ({"arms": {"../up": {"how": "pixels"}}}, "arms"),
+    ({"arms": {}}, "arms"),
+])
+def test_a_recipe_that_cannot_be_done_says_why(discs, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        recipe(discs, **changes)
+
+
+def test_what_the_data_lack_is_said_before_the_first_point(discs, tmp_path):
+    with pytest.raises(ConfigError, match="subgroup names the attribute 'sex'.*one of view"):
+        Curve(recipe(discs, subgroup="sex"), tmp_path)
+    data = open_data(discs)
+    for split in ("train", "test"):
+        rest = replace(data, cases=data.cases.filter(pl.col("split") != split))
+        with pytest.raises(ManifestError, match="one side is empty"):
+            Curve(recipe(discs), tmp_path, rest)

@@ -1,0 +1,165 @@
+"""medssl.evaluate.predict: several looks at a case, sliding windows, and nothing random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from small_sets import SMALL, make
+from torch import Tensor, nn
+
+from medssl.augment.policy import PolicyConfig
+from medssl.data.prepare import PrepareConfig, prepare
+from medssl.data.source import Data, DataConfig, open_data
+from medssl.errors import ManifestError
+from medssl.evaluate.predict import outputs, pixels, pooled_features, predict
+from medssl.io.write import write_avi, write_nifti, write_png
+from medssl.rng import stream
+from medssl.train.build import labelled_model
+from medssl.train.finetune import FinetuneConfig
+from medssl.types import Features
+
+RAW = {"intensity": "window", "window": [0, 1]}
+
+
+class Mean(nn.Module):
+    """An encoder whose pooled feature is the mean grey value, and whose only map is the picture itself."""
+
+    def forward(self, x: Tensor) -> Features:
+        return Features(maps=[x], pooled=x.flatten(1).mean(1, keepdim=True))
+
+
+class Itself(nn.Module):
+    """A task that says what the encoder says: the mean, or (dense) twice each voxel less a half."""
+
+    def __init__(self, dense: bool) -> None:
+        super().__init__()
+        self.needs_mask = dense
+
+    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+        return 2 * features.maps[0] - 0.5 if self.needs_mask else features.pooled
+
+
+class Model(nn.Module):
+    def __init__(self, dense: bool = False) -> None:
+        super().__init__()
+        self.encoder, self.task = Mean(), Itself(dense)
+
+
+def opened(folder: Path, box: dict, prepared: dict, **card) -> Data:
+    manifest = make(folder / "in", **card)
+    manifest.save(folder / "m.parquet")
+    config = DataConfig.model_validate({"manifest": folder / "m.parquet", "cache": folder / "cache", "box": box,
+                                        "prepare": prepared})
+    prepare(manifest, config.cache, config.prepare, workers=1)
+    return open_data(config)
+
+
+def clips(folder: Path, frames: int, box: dict) -> tuple[Data, np.ndarray]:
+    """One clip whose frame t is grey t²; its frames' values."""
+    values = np.arange(frames, dtype=np.uint8) ** 2
+    write_avi(folder / "in/a.avi", np.broadcast_to(values[:, None, None], (frames, 16, 16)).copy(), 20, "ffv1")
+    return opened(folder, box, {"intensity": "range"}, kind="cine", files={"image": "{case}.avi"}), values / 255
+
+
+def said(data: Data, dense: bool = False, **kwargs) -> list[np.ndarray]:
+    return [output for _, output, _ in outputs(Model(dense), data, data.cases, PolicyConfig(), "float32", **kwargs)]
+
+
+@pytest.mark.parametrize(("box", "starts", "step"), [
+    ({"size": [4, 16, 16]}, (0, 2, 4, 6), 1), ({"size": [3, 16, 16], "period": 2}, (0, 2, 3, 5), 2),
+])
+def test_a_clip_longer_than_the_box_is_looked_at_four_times(tmp_path, box, starts, step):
+    data, grey = clips(tmp_path, 10, box)
+    frames = box["size"][0]
+    looks = [grey[start : start + step * frames : step].mean() for start in starts]
+    np.testing.assert_allclose(said(data), [[np.mean(looks)]], atol=1e-3)
+    np.testing.assert_allclose(pooled_features(Mean(), data, data.cases, PolicyConfig(), "float32"),
+                               [[np.mean(looks)]], atol=1e-3)
+
+
+def test_a_clip_that_fits_is_looked_at_once_and_whole(tmp_path):
+    data, grey = clips(tmp_path, 10, {})
+    np.testing.assert_allclose(said(data), [[grey.mean()]], atol=1e-3)
+
+
+def test_a_short_clip_is_filled_up_as_in_training(tmp_path):
+    data, grey = clips(tmp_path, 5, {"size": [10, 16, 16]})
+    np.testing.assert_allclose(said(data), [[grey.sum() / 10]], atol=1e-3)
+
+
+def volumes(folder: Path, box: dict, count: int = 1) -> Data:
+    for number in range(count):
+        array = stream("volumes", number).random((7, 20, 24)).astype(np.float32)
+        array += np.arange(7, dtype=np.float32)[:, None, None]
+        write_nifti(folder / f"in/{number}/t1.nii.gz", array / 8, np.eye(4))
+        write_nifti(folder / f"in/{number}/seg.nii.gz", (array > 5).astype(np.uint8), np.eye(4))
+    return opened(folder, box, RAW, kind="volume", files={"t1": "{case}/t1.nii.gz"}, mask="{case}/seg.nii.gz",
+                  regions={"high": [1]})
+
+
+def test_slices_are_looked_at_evenly_through_the_volume(tmp_path):
+    data = volumes(tmp_path, {"planar": True})
+    array = data.cache.array(data.cases["case_id"][0])[0].astype(np.float32)
+    np.testing.assert_allclose(said(data), [[array[[1, 2, 4, 5]].mean()]], atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [{"planar": True}, {"planar": True, "size": [16, 16]}, {"size": [4, 16, 16]},
+                                 {"size": [7, 32, 32]}, {}])
+def test_windows_put_every_voxel_back_in_its_place(tmp_path, box):
+    data = volumes(tmp_path, box)
+    [(_, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
+    array = data.cache.array(data.cases["case_id"][0]).astype(np.float32)
+    np.testing.assert_allclose(found, 2 * array - 0.5, atol=1e-5)
+    np.testing.assert_array_equal(mask, data.cache.mask(data.cases["case_id"][0]))
+
+
+def test_a_window_that_covers_the_case_is_a_plain_forward(discs):
+    config = FinetuneConfig.model_validate({"data": discs, "task": {"name": "segment"}, "encoder": SMALL["encoder"]})
+    data = open_data(discs)
+    model = labelled_model(config.task, config.encoder, data, config.augment).eval()
+    cases = data.cases.head(3)
+    for case, found, _ in outputs(model, data, cases, PolicyConfig(), "float32"):
+        image = torch.from_numpy(data.cache.array(case["case_id"]).astype(np.float32))[None]
+        with torch.no_grad():
+            expected = model.task.outputs(model.encoder(image), (24, 24))[0]
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_predictions_do_not_depend_on_batches_and_carry_attributes(discs):
+    config = FinetuneConfig.model_validate({
+        "data": discs, "task": {"name": "classify", "labels": ["Bright", "Vague"]}, "encoder": SMALL["encoder"],
+        "augment": {"size": [16, 16], "spatial": {"scale": [0.3, 0.5], "flip": {"i": 0.5}},
+                    "intensity": [{"name": "jitter", "brightness": 0.5, "contrast": 0.5}]}})
+    data = open_data(discs)
+    model = labelled_model(config.task, config.encoder, data, config.augment)
+    cases = data.cases.filter(pl.col("split") == "test")
+    first = predict(model, data, cases, config.augment, "float32", batch_size=64)
+    again = predict(model, data, cases.reverse(), config.augment, "float32", batch_size=5)
+    assert first.columns == ["case_id", "patient_id", "name", "target", "prediction", "attr.view"]
+    key = ["case_id", "name"]
+    joined = first.join(again, on=key, suffix="_again")
+    np.testing.assert_allclose(joined["prediction"], joined["prediction_again"], atol=1e-6)
+    truth = cases.select("case_id", pl.col("label.Vague")).filter(pl.col("label.Vague").is_in([0.0, 1.0]))
+    vague = first.filter(pl.col("name") == "Vague")
+    assert sorted(vague.select("case_id", "target").rows()) == sorted(truth.rows())
+    assert len(first.filter(pl.col("name") == "Bright")) == 24
+    assert dict(first.select("case_id", "attr.view").rows()) == dict(cases.select("case_id", "attr.view").rows())
+
+
+def test_pixels_are_the_shrunk_picture(discs):
+    data = open_data(discs)
+    found = pixels(data, data.cases.head(2), 4)
+    image = data.cache.array(data.cases["case_id"][1])[0].astype(np.float32)
+    np.testing.assert_allclose(found[1], image.reshape(4, 6, 4, 6).mean(axis=(1, 3)).ravel(), rtol=1e-3)
+
+
+def test_pictures_of_different_size_say_what_to_mend(tmp_path):
+    for side in (8, 12):
+        write_png(tmp_path / f"in/{side}.png", np.zeros((side, side), np.uint8))
+    data = opened(tmp_path, {}, PrepareConfig().model_dump(), kind="image", files={"image": "{case}.png"})
+    with pytest.raises(ManifestError, match="Cases differ in shape.*data.prepare.size"):
+        said(data)

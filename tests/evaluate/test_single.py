@@ -1,0 +1,115 @@
+"""medssl.evaluate.single: one finetuned run, or one encoder, judged and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from small_sets import SMALL, write_discs
+
+from medssl.data.prepare import prepare
+from medssl.data.source import DataConfig, open_data
+from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.evaluate.single import evaluate_run, predict_run, probe_run
+from medssl.metrics.classify import auroc
+from medssl.train.finetune import FinetuneConfig, finetune
+from medssl.train.pretrain import PretrainConfig, pretrain
+
+TRAIN = {**SMALL["train"], "steps": 60, "optim": {"lr": 0.02}}
+
+
+def recipe(discs: DataConfig, **changes) -> FinetuneConfig:
+    start = {} if "init" in changes else {"encoder": SMALL["encoder"]}
+    return FinetuneConfig.model_validate({
+        **start, "data": discs, "augment": SMALL["augment"], "train": TRAIN,
+        "task": {"name": "classify", "labels": ["Bright"]}, **changes})
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
+    return finetune(recipe(discs), tmp_path_factory.mktemp("tuned"))
+
+
+def test_a_run_is_judged_on_a_split_with_intervals_over_its_patients(tuned, discs):
+    rows = {row["metric"]: row for row in evaluate_run(tuned, "test", ["train.precision=float32"])}
+    assert rows["auroc"]["mean"] > 0.8
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows.values())
+    predictions = pl.read_parquet(tuned / "predictions.parquet")
+    cases = open_data(discs).cases.filter(pl.col("split") == "test")
+    assert sorted(predictions["case_id"]) == sorted(cases["case_id"])
+
+
+def test_a_run_is_not_judged_on_its_own_training_patients(tuned):
+    with pytest.raises(LeakageError, match="trained on 24 of the 24 patients"):
+        evaluate_run(tuned, "train", [])
+
+
+def test_a_split_without_cases_names_the_others(tuned):
+    with pytest.raises(ConfigError, match=r"split 'dev'.*one of test \(24 cases\), train \(48 cases\)"):
+        evaluate_run(tuned, "dev", [])
+
+
+def test_new_cases_are_predicted_without_labels(tuned, discs, tmp_path):
+    new = write_discs(tmp_path, salt="new")
+    data = open_data(new)
+    prepare(data.manifest, discs.cache, discs.prepare, workers=1)  # where the run's recipe has its cache
+    found = predict_run(tuned, new.manifest)
+    assert found.columns == ["case_id", "patient_id", "name", "prediction"]
+    assert sorted(found["case_id"]) == sorted(data.cases["case_id"])
+    assert found["prediction"].is_between(0, 1).all()
+    truth = dict(data.cases.select("case_id", "label.Bright").rows())
+    target = np.array([truth[case] for case in found["case_id"]])
+    assert auroc(target, found["prediction"].to_numpy()) > 0.8
+
+
+def test_a_segmentation_tells_volumes_at_its_threshold(discs, tmp_path):
+    volumes = []
+    for threshold in (0.5, 0.99):
+        task = {"name": "segment", "threshold": threshold}
+        out = finetune(recipe(discs, task=task, train={**TRAIN, "steps": 20}), tmp_path / str(threshold))
+        volumes.append(predict_run(out, discs.manifest))
+    assert volumes[0]["name"].unique().to_list() == ["disc"]
+    assert (volumes[0]["prediction"] % 1 == 0).all()
+    assert volumes[0]["prediction"].max() <= 24 * 24
+    assert volumes[1]["prediction"].sum() < volumes[0]["prediction"].sum()
+
+
+def test_a_regression_predicts_in_the_labels_unit(discs, tmp_path):
+    out = finetune(recipe(discs, task={"name": "regress", "label": "Radius"}), tmp_path)
+    assert predict_run(out, discs.manifest)["prediction"].mean() == pytest.approx(5, abs=1.5)
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(out, "test", [])}
+    assert {"mae", "rmse", "r2"} <= rows.keys()
+
+
+def test_a_probe_of_a_fresh_encoder_is_the_same_every_time(discs):
+    config = recipe(discs)
+    first = probe_run(config, "test")
+    torch.manual_seed(7)
+    assert probe_run(config, "test") == first
+
+
+def test_a_probe_of_a_pretrained_encoder_refuses_what_a_curve_refuses(discs, tmp_path):
+    data, config = open_data(discs), PretrainConfig.model_validate({**SMALL, "data": discs})
+    run = pretrain(config, tmp_path / "run", data=data)
+    assert {row["metric"] for row in probe_run(recipe(discs, init=run, fraction=0.5), "test")} >= {"auroc", "auprc"}
+    everyone = pretrain(config, tmp_path / "all", data.cases["patient_id"].unique().to_list(), data)
+    with pytest.raises(LeakageError, match="trained on 12 of the 12"):
+        probe_run(recipe(discs, init=everyone), "test")
+    other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"intensity": "zscore"})})
+    prepare(data.manifest, other.cache, other.prepare, workers=1)
+    with pytest.raises(ConfigError, match="prepared differently"):
+        probe_run(recipe(other, init=run), "test")
+    with pytest.raises(RunError, match="not a finetuning run"):
+        evaluate_run(run, "test", [])
+
+
+def test_a_leak_through_two_runs_is_found(discs, tmp_path):
+    data = open_data(discs)
+    everyone = data.cases["patient_id"].unique().to_list()
+    run = pretrain(PretrainConfig.model_validate({**SMALL, "data": discs}), tmp_path / "all", everyone, data)
+    tuned = finetune(recipe(discs, init=run, train={**TRAIN, "steps": 1}), tmp_path / "tuned")
+    with pytest.raises(LeakageError, match="trained on 12 of the 12"):
+        evaluate_run(tuned, "test", [])
