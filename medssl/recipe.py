@@ -7,6 +7,7 @@ them. Overrides come last: `pretrain.key=value` is for every arm that pretrains,
 
 from __future__ import annotations
 
+import difflib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,21 @@ def load_recipe(path: str | Path, step: str, overrides: list[str] | None = None)
 
 
 def find(path: str | Path, folder: str = "pipelines") -> Path:
-    """A recipe or card by its path, or, where there is no such file, the one of that name that comes with medssl."""
+    """A recipe or card by its path, or, where there is no such file, the one of that name that comes with medssl.
+
+    ConfigError names the nearest of those where there is neither.
+    """
     path = Path(path)
     if path.is_file() or folder not in path.parts:
         return path
     inside = Path(*path.parts[path.parts.index(folder) + 1 :])
-    shipped = shipped_folder(folder) / inside
-    return shipped if shipped.is_file() else path
+    shipped = shipped_folder(folder)
+    if (shipped / inside).is_file():
+        return shipped / inside
+    known = sorted(str(other.relative_to(shipped)) for other in shipped.rglob("*.yaml"))
+    near = difflib.get_close_matches(str(inside), known, n=3, cutoff=0.4) or known
+    raise ConfigError(f"No file {path}, and none of that name comes with medssl", expected="a YAML file",
+                      remedy=f"use one of {', '.join(f'{folder}/{name}' for name in near)}")
 
 
 def shipped_folder(name: str) -> Path:
