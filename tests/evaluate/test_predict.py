@@ -15,6 +15,7 @@ from medssl.augment.policy import PolicyConfig
 from medssl.data.prepare import PrepareConfig, prepare
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
+from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import outputs, pixels, pooled_features, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
@@ -163,3 +164,29 @@ def test_pictures_of_different_size_say_what_to_mend(tmp_path):
     data = opened(tmp_path, {}, PrepareConfig().model_dump(), kind="image", files={"image": "{case}.png"})
     with pytest.raises(ManifestError, match="Cases differ in shape.*data.prepare.size"):
         said(data)
+
+
+class Drawing(Itself):
+    """Draws a voxel into the region `high` where it is above 5/8."""
+
+    regions = {"high": [1]}
+
+    def drawn(self, output: np.ndarray) -> np.ndarray:
+        return output > 2 * 5 / 8 - 0.5
+
+
+def test_examples_show_the_fullest_slice_of_cases_of_any_size(tmp_path):
+    for number, size in enumerate([(3, 16, 20), (4, 20, 16)]):
+        array, mask = np.zeros(size, np.float32), np.zeros(size, np.uint8)
+        array[2, 4:8, 4:9], mask[2, 4:8, 4:8], mask[1, 0, 0] = 0.9, 1, 1
+        write_nifti(tmp_path / f"in/{number}/t1.nii.gz", array, np.eye(4))
+        write_nifti(tmp_path / f"in/{number}/seg.nii.gz", mask, np.eye(4))
+    data = opened(tmp_path, {"planar": True, "size": [16, 16]}, RAW, kind="volume", files={"t1": "{case}/t1.nii.gz"},
+                  mask="{case}/seg.nii.gz", regions={"high": [1]})
+    model = Model(dense=True)
+    model.task = Drawing(dense=True)
+    save_examples(tmp_path / "examples", "arm", model, data, data.cases, PolicyConfig(), "float32")
+    kept = np.load(tmp_path / "examples/arm.npz")
+    assert kept["image"].shape == (2, 20, 20)
+    assert [int(kept[name].sum()) for name in ("truth", "prediction")] == [2 * 16, 2 * 20]
+    assert (kept["truth"][:, 4:8, 4:8] == 1).all()

@@ -44,7 +44,7 @@ def test_a_new_head_says_about_the_mean_and_the_loss_is_in_standard_deviations()
     np.testing.assert_allclose(output, 52, atol=1.0)
     loss, figures = model(features(3), Views(images=(torch.zeros(3, 1, 8, 8),), target=truth))
     error = (output - truth).double().numpy()
-    assert float(loss) == pytest.approx(float((error ** 2).mean() / np.var([40, 60, 56])), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float((error ** 2).mean() / np.var([40, 60, 56])), rel=1e-5)
     assert float(figures["rmse"]) == pytest.approx(float(np.sqrt((error ** 2).mean())), rel=1e-5)
 
 
