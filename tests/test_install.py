@@ -53,9 +53,9 @@ def test_installed_versions_are_the_pinned_ones(clone: Path):
     pinned = dict(line.split("==") for line in (clone / "constraints.txt").read_text().splitlines() if "==" in line)
     frozen = subprocess.run([clone / ".venv/bin/python", "-m", "pip", "freeze", "--exclude-editable"], check=True,
                             capture_output=True, text=True).stdout
-    found = dict(line.split("==") for line in frozen.splitlines())
-    assert {name: version.split("+")[0] for name, version in found.items()} == {
-        name: pinned.get(name, "not pinned") for name in found}
+    ours = [line.split("==") for line in frozen.splitlines() if not line.startswith(("nvidia", "cuda", "triton"))]
+    found = {name: version.split("+")[0] for name, version in ours}  # a GPU build of torch pins its own libraries
+    assert found == {name: pinned.get(name, "not pinned") for name in found}
 
 
 def test_old_python_is_told_plainly(clone: Path, tmp_path: Path):
