@@ -79,7 +79,7 @@ def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
         mistakes = [_explain(kind, mistake) for mistake in error.errors()]
         listing = "\n".join(f"  - {line}" for line in mistakes)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise ConfigError(f"{source} has {count}:\n{listing}\n", remedy="mend these keys and run again") from None
+        raise ConfigError(f"{source} has {count}:\n{listing}", remedy="mend these keys and run again") from None
 
 
 def _explain(kind: type[Config], mistake: dict[str, Any]) -> str:
@@ -93,6 +93,8 @@ def _explain(kind: type[Config], mistake: dict[str, Any]) -> str:
     if mistake["type"] == "missing":
         return f"{place}: required, but not given"
     message = mistake["msg"].removeprefix("Value error, ")
+    if not place:  # a rule about several keys together: its input is the whole file
+        return message
     shown = repr(mistake.get("input"))
     return f"{place}: {message} (got {shown if len(shown) < 80 else shown[:77] + '...'})"
 

@@ -25,12 +25,12 @@ class MedsslError(Exception):
 
     def __init__(self, what: str, *, expected: str = "", remedy: str = "") -> None:
         self.what, self.expected, self.remedy = what, expected, remedy
-        parts = [what.rstrip(".") + "."]
+        parts = [what.rstrip(".") + ("" if "\n" in what else ".")]
         if expected:
             parts.append(f"Expected {expected.rstrip('.')}.")
         if remedy:
             parts.append(f"Remedy: {remedy.rstrip('.')}.")
-        super().__init__(" ".join(parts))
+        super().__init__(("\n" if "\n" in what else " ").join(parts))
 
     def __reduce__(self):  # keyword arguments survive the trip out of a worker process
         return _rebuild, (type(self), self.what, self.expected, self.remedy)

@@ -79,7 +79,7 @@ class Batch:
     """Whatever the task encodes for these cases: (B, L) float for classify and regress."""
 
     epochs: list[int] = field(default_factory=list)
-    """The pass over the cases that each sample belongs to: with the case id it names the random streams of its views."""
+    """The pass over the cases that each sample belongs to: with its case id it names the streams of its views."""
 
 
 @dataclass(frozen=True)

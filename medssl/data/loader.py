@@ -19,6 +19,10 @@ from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch
 
+BLANK_TRIES = 8
+"""How often a box without any content is drawn again: normalised by its own deviation of 0, it would swamp a batch's
+gradient."""
+
 
 class BoxConfig(Config):
     """The box that is read from a prepared case."""
@@ -108,8 +112,13 @@ class Loader:
     def _box(self, case_id: str, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         array = self.cache.array(case_id)
         mask = self.cache.mask(case_id) if self.with_mask else None
-        start = self._start(stream(self.seed, "box", epoch, case_id), array.shape[1:], mask)
-        return self.box.read(array, start), None if mask is None else self.box.read(mask[None], start)[0]
+        rng = stream(self.seed, "box", epoch, case_id)
+        for _ in range(BLANK_TRIES):
+            start = self._start(rng, array.shape[1:], mask)
+            image = self.box.read(array, start)
+            if image.min() != image.max():
+                break
+        return image, None if mask is None else self.box.read(mask[None], start)[0]
 
     def _start(self, rng: np.random.Generator, shape: tuple[int, ...], mask: np.ndarray | None) -> tuple[int, ...]:
         room = self.box.room(shape)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ import torch
 
 from medssl.data.decode import Files, PrepareConfig, decode
 from medssl.data.manifest import Manifest
+from medssl.data.pool import worker_pool
 from medssl.errors import ManifestError, MedsslError, RunError
 from medssl.types import Sample
 
@@ -144,8 +143,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[dict]:
     if len(jobs) < 16 or workers == 1:
         yield from map(_prepare_case, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-                             initargs=(1,)) as pool:
+    with worker_pool(workers, torch.set_num_threads, 1) as pool:
         yield from pool.map(_prepare_case, jobs, chunksize=8)
 
 

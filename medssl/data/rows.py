@@ -52,7 +52,11 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
     if card.layout == "scan":
         frame = _scanned(card, folder, skips, progress)
     elif card.layout == "table":
-        frame = pl.concat([_table_rows(folder, table.path, table.split) for table in card.tables], how="diagonal")
+        tables = [_table_rows(folder, table.path, table.split) for table in card.tables]
+        for table, rows in zip(card.tables, tables, strict=True):
+            missing = [name for other in tables for name in other.columns if name not in rows.columns]
+            require_columns([name for name in missing if name in card.named_columns()], rows, "the card", table.path)
+        frame = pl.concat(tables, how="diagonal")
     else:
         frame = _matched(card, folder, present)
     early = {column: pattern for column, pattern in card.extract.items() if column in frame.columns}

@@ -6,13 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from medssl.data.pool import worker_pool
 from medssl.data.source import open_data
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
@@ -120,8 +120,7 @@ def _finished(curve: Curve, todo: list[Point], workers: int) -> Iterator[Point]:
             yield point
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"), initializer=_open_in_worker,
-                             initargs=(curve, threads)) as pool:
+    with worker_pool(min(workers, len(todo)), _open_in_worker, curve, threads) as pool:
         jobs = [pool.submit(_point_in_worker, point) for point in todo]
         try:
             for job in as_completed(jobs):

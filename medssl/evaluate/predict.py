@@ -83,7 +83,7 @@ def still(augment: PolicyConfig) -> PolicyConfig:
 def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
               batch_size: int) -> np.ndarray:
     """Mean over a case's boxes of score(images (B, C, *S)) -> (B, n)."""
-    fabric = launch(precision)
+    fabric = launch(precision, module)
     module.eval().to(fabric.device)
     policy = ViewPolicy(still(augment), ViewSpec(), seed=0)
     sums: dict[str, list[np.ndarray]] = {}
@@ -121,7 +121,7 @@ def _box(data: Data, case_id: str, share: float) -> np.ndarray:
 def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
            batch_size: int) -> Iterator[Judged]:
     """Sliding windows of the training box over the whole case; slice by slice for planar models."""
-    fabric = launch(precision)
+    fabric = launch(precision, model)
     model.eval().to(fabric.device)
     window = view_size(data, augment)
 

@@ -24,8 +24,8 @@ NAMES = {"auroc": "AUROC", "dice": "Dice", "mae": "a mean absolute error of"}
 def verdict(experiment: Experiment, summary: pl.DataFrame, comparison: pl.DataFrame) -> list[str]:
     """Sentences on the primary metric: the protocol, each arm against its baseline, the trivial arms, warnings."""
     teller = _Teller(experiment, summary, comparison)
-    return [teller.protocol(), *(line for arm in experiment.baselines for line in teller.against_baseline(arm)),
-            *teller.trivial_arms(), *teller.warnings()]
+    return [*(line for arm in experiment.baselines for line in teller.against_baseline(arm)), *teller.trivial_arms(),
+            teller.protocol(), *teller.warnings()]
 
 
 class _Teller:

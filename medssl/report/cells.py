@@ -40,14 +40,22 @@ class Table:
 def score_table(curve: Curve, metric: str) -> Table:
     """A row a fraction, a column an arm: mean, and the interval below it."""
     rows = curve.summary.filter(pl.col("metric") == metric)
-    digits = words.decimals(rows["mean"])
-    body = []
-    for (fraction,), group in rows.sort("fraction").group_by("fraction", maintain_order=True):
-        found = {row["arm"]: row for row in group.iter_rows(named=True)}
-        body.append([_share(fraction, found.values()), *(_score(found.get(arm), digits) for arm in curve.arms)])
-    unit = f" in {curve.unit(metric)}" if curve.unit(metric) else ""
-    caption = f"{words.sentence(curve.metric_name(metric))}{unit}, with {words.LEVEL} interval"
-    return Table(caption, ["labelled share", *map(curve.label, curve.arms)], [Group("", body)])
+    return Table(_score_caption(curve, metric), ["labelled share", *map(curve.label, curve.arms)],
+                 [Group("", _score_rows(curve, rows))])
+
+
+def subgroup_table(curve: Curve, metric: str) -> Table | None:
+    """`score_table` inside each group of cases, a heading a group; None where the curve has no groups."""
+    if curve.subgroups is None:
+        return None
+    by = curve.subgroups.columns[0]
+    name = by.removeprefix("attr.")
+    groups = []
+    for (value,), rows in curve.subgroups.filter(pl.col("metric") == metric).group_by(by, maintain_order=True):
+        tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
+        groups.append(Group(f"{name} {'unknown' if value is None else value} ({tested})", _score_rows(curve, rows)))
+    head = ["labelled share", *map(curve.label, curve.arms)]
+    return Table(f"By {name}: {_score_caption(curve, metric)}", head, groups)
 
 
 def comparison_table(curve: Curve, metric: str) -> Table:
@@ -73,6 +81,20 @@ def provenance_table(caption: str, facts: dict[str, Any]) -> Table:
 
 def csv_uri(table: pl.DataFrame) -> str:
     return data_uri(table.write_csv().encode(), "text/csv;charset=utf-8")
+
+
+def _score_caption(curve: Curve, metric: str) -> str:
+    unit = f" in {curve.unit(metric)}" if curve.unit(metric) else ""
+    return f"{words.sentence(curve.metric_name(metric))}{unit}, with {words.LEVEL} interval"
+
+
+def _score_rows(curve: Curve, rows: pl.DataFrame) -> list[list[Cell]]:
+    digits = words.decimals(rows["mean"])
+    body = []
+    for (fraction,), group in rows.sort("fraction").group_by("fraction", maintain_order=True):
+        found = {row["arm"]: row for row in group.iter_rows(named=True)}
+        body.append([_share(fraction, found.values()), *(_score(found.get(arm), digits) for arm in curve.arms)])
+    return body
 
 
 def _share(fraction: float, rows: Any) -> Cell:

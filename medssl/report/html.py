@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from medssl import __version__
 from medssl.report import words
-from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table
+from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table, subgroup_table
 from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
 from medssl.report.style import data_uri, png_uri, svg_uri
 from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
@@ -47,6 +47,7 @@ class CurvePart:
     gain: Picture | None
     scores: Table
     comparisons: Table
+    groups: Table | None
     more: list[Table]
     panels: Picture | None
     examples: Picture | None
@@ -106,6 +107,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         anchor=anchor, title=curve.head.title, verdict=curve.head.verdict, facts=_facts(curve),
         picture=_curve_picture(curve), gain=_gain_picture(curve),
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
+        groups=subgroup_table(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
         panels=_panels_picture(curve, others), examples=_examples_picture(curve), protocol=curve.head.protocol,
         downloads=[("summary.csv", csv_uri(curve.summary)), ("comparison.csv", csv_uri(curve.comparison))])

@@ -62,6 +62,8 @@ class Curve:
     provenance: dict[str, Any]
     recipe: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Examples] = field(default_factory=dict)
+    subgroups: pl.DataFrame | None = None
+    """The summary inside each group of cases, the group in the first column; None where the recipe asks for none."""
 
     @property
     def arms(self) -> list[str]:
@@ -146,7 +148,7 @@ def read_curve(folder: Path) -> Curve:
     comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
     examples = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
-                 _read_recipe(folder / "recipe.yaml"), examples)
+                 _read_recipe(folder / "recipe.yaml"), examples, _read_subgroups(folder / "subgroups.parquet", remedy))
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -173,6 +175,10 @@ def _require_file(path: Path, remedy: str) -> None:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
+
+
+def _read_subgroups(path: Path, remedy: str) -> pl.DataFrame | None:
+    return _read_table(path, SUMMARY_COLUMNS, remedy) if path.is_file() else None
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def fit(
     Step k reads the same cases and draws the same views whether or not the run was interrupted before it.
     TrainingError on a loss that is not finite.
     """
-    fabric = launch(config.precision)
+    fabric = launch(config.precision, module)
     optimizer = build_optimizer(module, config.optim)
     model, optimizer = fabric.setup(module, optimizer)
     done = load_checkpoint(folder / "checkpoints", module, optimizer) if folder else Progress()
@@ -92,7 +92,7 @@ def _step(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, lo
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss)
     if clip is not None:
-        fabric.clip_gradients(model, optimizer, max_norm=clip)
+        fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
     optimizer.step()
 
 
