@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,7 @@ from typing import Annotated
 import typer
 
 from medssl import __version__
-from medssl.errors import MedsslError
+from medssl.errors import ConfigError, MedsslError
 
 app = typer.Typer(
     name="medssl", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -25,8 +27,18 @@ ManifestPath = Annotated[Path, typer.Argument(help="Written by medssl manifest."
 Out = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<folder>/<name> of the recipe.")]
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C; typer keeps KeyboardInterrupt to itself."""
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise _Interrupted
+
+
 def main() -> None:
     """Runs the command line; exit status 1 for an error that has a message, 130 when interrupted."""
+    logging.basicConfig(format="medssl: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except MedsslError as error:
@@ -36,8 +48,9 @@ def main() -> None:
         print(f"medssl: {error.filename or 'a file'}: {error.strerror or error}. "
               "Remedy: see that the path is right, may be written to, and that its disk has room.", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("medssl: interrupted; the same command goes on from here", file=sys.stderr)
+    except (_Interrupted, KeyboardInterrupt):
+        print("medssl: interrupted; the same command goes on from what is finished and the last checkpoint",
+              file=sys.stderr)
         sys.exit(130)
 
 
@@ -105,13 +118,16 @@ def check(
     from medssl.data.manifest import Manifest
     from medssl.train.monitor import Bar
 
+    table = Manifest.load(manifest)
     with Bar("check") as progress:
-        findings = check_manifest(Manifest.load(manifest), deep, progress)
+        findings = check_manifest(table, deep, progress)
     for finding in findings:
         print(f"{finding.level}: {finding.what}")
         for name in ("expected", "remedy"):
             if getattr(finding, name):
                 print(f"    {name}: {getattr(finding, name)}")
+        for case_id in finding.cases[:5] if finding.level == "error" else []:  # paths go to the terminal alone
+            print(f"    {case_id}: {', '.join(map(str, table.paths(case_id).values()))}")
     errors = sum(finding.level == "error" for finding in findings)
     print(f"{errors} errors, {len(findings) - errors} warnings and notes")
     raise typer.Exit(1 if errors else 0)
@@ -131,7 +147,6 @@ def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
     print(f"{len(data.cases)} cases ready under {config.data.cache}")
-    _print_skipped(data.skipped.to_dicts())
 
 
 @app.command()
@@ -169,7 +184,6 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     config, folder = load_recipe(recipe, "pretrain", overrides), out or _run_folder(recipe)
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
-    _print_skipped(data.skipped.to_dicts())
     with Bar("pretrain", config.train.steps) as progress:
         run(config, folder, data=data, progress=progress)
     draw_pretraining(folder, config, data)
@@ -250,6 +264,9 @@ def predict(
     """
     from medssl.evaluate.single import predict_run
 
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out} is no table", expected="a name in .csv or .parquet", remedy="change the ending")
+    out.parent.mkdir(parents=True, exist_ok=True)
     table = predict_run(run, manifest)
     if out.suffix == ".csv":
         table.write_csv(out)
@@ -276,11 +293,13 @@ def report(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
-    patients: Annotated[float, typer.Option(help="Multiplies the demo's number of patients.")] = 1.0,
+    patients: Annotated[float, typer.Option(min=0.01, help="Multiplies the demo's number of patients.")] = 1.0,
     only: Annotated[str | None, typer.Option(help="One of xray, brain, echo.")] = None,
     overrides: Overrides = None,
 ) -> None:
     """The whole way on synthetic patients: phantoms, manifest, pretraining, curves, report. Minutes on a laptop's CPU.
+
+    Overrides go to all three curves; pretrain.key=value reaches their pretraining.
 
     Example: medssl demo --out runs/demo
     """

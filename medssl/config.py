@@ -6,6 +6,7 @@ error that names the nearest right one; all mistakes of a file are reported at o
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -34,6 +35,18 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values, save that 2024-01-01 stays the text it is."""
+
+    yaml_implicit_resolvers = {first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
+                               for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data from YAML text; nothing but mappings, lists, texts, numbers, booleans and null."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML mapping; ConfigError when the file is missing, is no YAML, or is no mapping."""
     path = Path(path)
@@ -42,7 +55,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         remedy = f"use one of {', '.join(near[:8])}" if near else "check the path"
         raise ConfigError(f"No file {path}", expected="a YAML file", remedy=remedy)
     try:
-        data = yaml.safe_load(path.read_text())
+        data = parse_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {reason}", expected="plain YAML", remedy="mend that line") from None
@@ -53,7 +66,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def merge_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Returns `data` with each `key.sub=value` put in its place; values are YAML."""
-    merged = json.loads(json.dumps(data))
+    merged = copy.deepcopy(data)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -65,7 +78,7 @@ def merge_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
                 place[parent] = {}
             place = place[parent]
         try:
-            place[last] = yaml.safe_load(value)
+            place[last] = parse_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"Override {override!r} has a value that is not YAML", expected="a YAML scalar") from None
     return merged

@@ -49,7 +49,9 @@ def run_demo(out: Path, scale: float, only: str | None, overrides: list[str]) ->
     acts = [act for act in ACTS if only in (None, act.phantom)]
     if not acts:
         raise ConfigError(f"There is no phantom {only!r}", expected=f"one of {', '.join(PHANTOMS)}")
-    folders = [_play(act, out, max(24, round(act.patients * scale)), overrides) for act in acts]
+    recipes = [_recipe(act, out, overrides) for act in acts]  # a mistake in an override is told before anything is done
+    folders = [_play(act, out, max(24, round(act.patients * scale)), recipe)
+               for act, recipe in zip(acts, recipes, strict=True)]
     return report_runs(folders, out / "report.html", "medssl demo: how many labels does pretraining save on phantoms?")
 
 
@@ -69,13 +71,15 @@ def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None
     return verdict
 
 
-def _play(act: Act, out: Path, patients: int, overrides: list[str]) -> Path:
-    data, table = out / "data" / act.phantom, out / "manifests" / f"{act.phantom}.parquet"
+def _recipe(act: Act, out: Path, overrides: list[str]) -> CurveConfig:
+    places = [f"data.manifest={out / 'manifests' / act.phantom}.parquet", f"data.cache={out / 'cache'}"]
+    return load_recipe(shipped_folder("pipelines") / act.curve, "curve", [*places, *overrides])
+
+
+def _play(act: Act, out: Path, patients: int, config: CurveConfig) -> Path:
+    data, folder = out / "data" / act.phantom, out / act.phantom
     write_phantom(act.phantom, data, patients)
-    _manifest(act, data, table)
-    config = load_recipe(shipped_folder("pipelines") / act.curve, "curve",
-                         [f"data.manifest={table}", f"data.cache={out / 'cache'}", *overrides])
-    folder = out / act.phantom
+    _manifest(act, data, config.data.manifest)
     for sentence in curve_with_report(config, folder):
         print(f"  {sentence}")
     return folder

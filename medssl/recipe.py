@@ -34,6 +34,7 @@ def load_recipe(path: str | Path, step: str, overrides: list[str] | None = None)
         raise ConfigError(f"{path} has step {data.get('step')!r}", expected=f"step: {step}",
                           remedy=f"use medssl {data['step']}" if data.get("step") in STEPS else f"add step: {step}")
     if step == "curve":
+        _require_known_arms(found, overrides or [])
         data = _with_pretrains(_without_null_arms(data), found.parent)
         inner = [meant for override in inner for meant in _for_every_arm(override, data)]
     return validate(STEPS[step], merge_overrides(data, inner), str(path))
@@ -93,6 +94,18 @@ def _arms(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The arms that are mappings; what else stands there is left to the validation."""
     arms = data.get("arms")
     return {name: arm for name, arm in arms.items() if isinstance(arm, dict)} if isinstance(arms, dict) else {}
+
+
+def _require_known_arms(recipe: Path, overrides: list[str]) -> None:
+    """ConfigError where overrides speak of an arm that the recipe does not have and they do not make."""
+    known = list(_arms(_read(recipe)))
+    keys = [override.partition("=")[0].split(".") for override in overrides if override.startswith("arms.")]
+    origins = ("init", "pretrain", "weights_of", "like", "encoder", "how")
+    made = {key[1] for key in keys if len(key) == 2 or key[2] in origins}
+    for name in (key[1] for key in keys if key[1] not in made and key[1] not in known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        raise ConfigError(f"This curve has no arm {name!r}", expected=f"one of {', '.join(known)}",
+                          remedy=f"did you mean {near[0]!r}?" if near else "name one of these")
 
 
 def _without_null_arms(data: dict[str, Any]) -> dict[str, Any]:

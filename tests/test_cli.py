@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from medssl.cli import app, main
-from medssl.recipe import find, load_any
+from medssl.demo import run_demo
+from medssl.errors import ConfigError
+from medssl.recipe import find, load_any, load_recipe
 
 COMMANDS = {command.callback.__name__: command.callback.__doc__ for command in app.registered_commands}
 TINY = ["train.steps=2", "train.batch_size=2", "train.workers=0", "train.precision=float32"]
@@ -21,18 +23,20 @@ SMALL = ["data.prepare.size=[64,64]", "augment.size=[64,64]"]
 class Terminal:
     """Runs `medssl ...` in this process, in a folder of its own."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-        self.folder, self._patch, self._capsys = folder, monkeypatch, capsys
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+                 caplog: pytest.LogCaptureFixture) -> None:
+        self.folder, self._patch, self._capsys, self._caplog = folder, monkeypatch, capsys, caplog
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MEDSSL_KEY_FILE", str(folder / "pseudonym.key"))
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
+        """Exit status, standard output, standard error (with the warnings that pytest catches on their way there)."""
+        self._caplog.clear()
         self._patch.setattr("sys.argv", ["medssl", *map(str, arguments)])
         with pytest.raises(SystemExit) as done:
             main()
         captured = self._capsys.readouterr()
-        return done.value.code or 0, captured.out, captured.err
+        return done.value.code or 0, captured.out, captured.err + "\n".join(self._caplog.messages)
 
     def refused(self, *arguments: object) -> str:
         """The one message of a command that fails as it should: what was expected, and the remedy."""
@@ -47,8 +51,9 @@ class Terminal:
 
 
 @pytest.fixture
-def medssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, one_core: None) -> Terminal:
-    return Terminal(tmp_path, monkeypatch, capsys)
+def medssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+           caplog: pytest.LogCaptureFixture, one_core: None) -> Terminal:
+    return Terminal(tmp_path, monkeypatch, capsys, caplog)
 
 
 @pytest.fixture
@@ -93,9 +98,10 @@ def test_unreadable_file_is_an_error_of_check_and_a_listed_skip_of_prepare(medss
     assert status == 1
     assert "error: 1 case(s): image:" in out
     assert "remedy:" in out
+    assert str(broken) in out
     status, out, error = medssl("prepare", "pipelines/chexpert/simsiam.yaml", "data.manifest=x.parquet", *SMALL)
     assert status == 0
-    assert "1 skipped:" in error
+    assert "1 of 41 cases skipped" in error
     assert "Remedy: " in error
     assert str(broken.parent.name) not in error
 
@@ -211,3 +217,18 @@ def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path],
     assert "in p.csv" in out
     assert medssl("preview", "pipelines/chexpert/curve.yaml", manifest, *SMALL, "--out", "v.png")[0] == 0
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_mistyped_arm_names_the_nearest(medssl: Terminal):
+    with pytest.raises(ConfigError, match="no arm 'simsam'.*did you mean 'simsiam'"):
+        load_recipe("pipelines/phantom_xray/curve.yaml", "curve", ["arms.simsam.lr=0.1"])
+
+
+def test_a_date_in_an_override_stays_text():
+    assert load_recipe("pipelines/phantom_xray/curve.yaml", "curve", ["title=2024-01-01"]).title == "2024-01-01"
+
+
+def test_the_demo_tells_a_mistake_before_it_does_anything(medssl: Terminal, tmp_path: Path):
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        run_demo(tmp_path / "demo", 1.0, None, ["train.stps=3"])
+    assert not (tmp_path / "demo").exists()

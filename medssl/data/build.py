@@ -43,10 +43,11 @@ def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None 
     frame = _filtered(frame, card, skips)
     frame = locate_files(frame, card, folder, present, skips)
     frame = _identified(frame, card, key, skips)
-    cases = _without_doubles(frame.select(_columns(frame, card)), frame, card, skips)
+    cases = frame.select(_columns(frame, card))
+    refuse_overlap(cases)
+    cases = _without_doubles(cases, frame, card, skips)
     if cases.is_empty():
         raise _nothing_left(skips, card)
-    refuse_overlap(cases)
     files = _files(frame.unique("case_id", keep="first"), card, folder).join(cases, on="case_id", how="semi")
     return Manifest(cases.sort("case_id"), files.sort("case_id", maintain_order=True), card, skips.frame(), key_id(key))
 

@@ -156,7 +156,7 @@ def _prepare_case(job: _Job) -> dict:
         if sample.mask is not None:
             _save(job.folder / f"{address}.mask.npy", sample.mask)
     except MedsslError as error:
-        reason = f"{type(error).__name__}: {_without_paths(error.what, job.files.all())}"
+        reason = _without_paths(error.what, job.files.all())
         return empty | {"reason": reason, "remedy": error.remedy}
     except OSError as error:
         if error.errno == 28:

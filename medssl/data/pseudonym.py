@@ -8,12 +8,15 @@ that a patient who is in two data sets is recognised: keep the key, keep it secr
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 from pathlib import Path
 from typing import Literal
 
 from medssl.errors import ManifestError
+
+log = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 KEY_VARIABLE = "MEDSSL_KEY_FILE"
@@ -30,16 +33,20 @@ def key_id(key: bytes) -> str:
     return hmac.digest(key, b"medssl key id", "sha256").hex()[:8]
 
 
-def load_key(path: str | Path | None = None) -> bytes:
+def load_key(given: str | Path | None = None) -> bytes:
     """Reads the secret key, or makes it on first use (32 random bytes, mode 0600, its folder 0700).
 
-    The file is `path`, else `$MEDSSL_KEY_FILE`, else `~/.medssl/pseudonym.key`. ManifestError when others may read the
-    file, when it is shorter than 32 bytes, or when it cannot be made.
+    The file is `given`, which must be there, else `$MEDSSL_KEY_FILE`, else `~/.medssl/pseudonym.key`. ManifestError
+    when others may read the file, when it is shorter than 32 bytes, or when it cannot be made.
     """
-    path = Path(path or os.environ.get(KEY_VARIABLE) or Path.home() / ".medssl" / "pseudonym.key")
+    path = Path(given or os.environ.get(KEY_VARIABLE) or Path.home() / ".medssl" / "pseudonym.key")
     try:
         if not path.exists():
+            if given is not None:
+                raise ManifestError(f"There is no pseudonym key {given}", expected="the file that holds the key",
+                                    remedy="check the path; without --key a key is made on first use")
             _create(path)
+            log.warning("made a new pseudonym key, %s: keep it safe, other keys give other pseudonyms", path)
         mode, key = path.stat().st_mode & 0o777, path.read_bytes()
     except OSError as error:
         raise ManifestError(

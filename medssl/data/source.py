@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,11 @@ from medssl.data.loader import BoxConfig
 from medssl.data.manifest import Manifest
 from medssl.data.prepare import Cache, PrepareConfig, prepare
 from medssl.errors import ConfigError, ManifestError
+
+log = logging.getLogger(__name__)
+
+SHOWN = 10
+"""Skipped cases that are listed one by one."""
 
 
 class DataConfig(Config):
@@ -79,6 +85,7 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
         skipped = pl.DataFrame({"case_id": absent}, schema={"case_id": pl.String}).with_columns(
             reason=pl.lit("not in the prepared cache"), remedy=pl.lit("prepare it where its files are"))
     cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
+    _tell_skips(skipped, len(manifest.cases))
     if len(cases) == 0:
         raise ManifestError(f"No prepared case has {config.where}", expected="at least one", remedy="mend data.where")
     channels = {cache.shape(case_id)[0] for case_id in cases["case_id"]}
@@ -86,6 +93,17 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
         raise ManifestError(f"Cases differ in their number of channels: {sorted(channels)}",
                             expected="the same number in every case", remedy="leave some out through a card's filters")
     return Data(config, manifest, cache, cases, skipped)
+
+
+def _tell_skips(skipped: pl.DataFrame, cases: int) -> None:
+    """Whatever the command, cases that fall away are counted and listed; `medssl check --deep` names their files."""
+    if len(skipped) == 0:
+        return
+    lines = [f"  - {row['case_id']}: {row['reason']}. Remedy: {row['remedy'] or 'export it again'}"
+             for row in skipped.head(SHOWN).iter_rows(named=True)]
+    more = [f"  … and {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else []
+    told = f"{len(skipped)} of {cases} cases skipped (medssl check --deep names their files):"
+    log.warning("\n".join([told, *lines, *more]))
 
 
 def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFrame:

@@ -115,8 +115,8 @@ class _Teller:
         largest = max(self.tests[arm], key=lambda test: test["difference"])
         interval = "no interval" if largest["low"] is None else self._interval(largest, signed=True)
         ours, theirs = (self.experiment.label(largest[key]) for key in ("arm", "baseline"))
-        return (f"Pretraining saved no labels that this experiment could show: the largest difference of {ours} to "
-                f"{theirs} was {self._number(largest['difference'], signed=True)} "
+        return (f"Pretraining saved no labels that this experiment could show: at its best, the difference of {ours} "
+                f"to {theirs} was {self._number(largest['difference'], signed=True)} "
                 f"at {_percent(largest['fraction'])} of the labels ({interval}; corrected p {_p(largest['p_holm'])}).")
 
     def _hurt(self, worse: list[dict]) -> str:

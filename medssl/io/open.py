@@ -96,8 +96,8 @@ def sniff(path: Path) -> Format:
     if _nifti(start) or (path.suffix.lower() == ".img" and nifti.pair_of(path)[0].exists()):
         return "nifti"
     if not start:
-        raise UnreadableScan("An empty file", expected=_KNOWN)
-    raise UnreadableScan("Content of no format that medssl reads", expected=_KNOWN)
+        raise UnreadableScan("An empty file", expected=_KNOWN, remedy="copy or export it again")
+    raise UnreadableScan("Content of no format that medssl reads", expected=_KNOWN, remedy="export it as one of these")
 
 
 _STILLS = (b"heic", b"heix", b"mif1", b"avif")

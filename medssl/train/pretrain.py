@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
 from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
+from medssl.errors import ConfigError
 from medssl.models import EncoderConfig
 from medssl.models.weights import save_model
 from medssl.objectives import ObjectiveConfig, build_objective
@@ -54,6 +56,9 @@ def pretrain(
     loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
     torch.manual_seed(torch_seed(config.seed, "weights"))
     module = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
+    if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}, and {config.objective.name} normalises over "
+                          "the batch", expected="at least 2", remedy="give train.batch_size=64 or more")
     policy = ViewPolicy(config.augment, module.view_spec, config.seed)
     fitted = fit(module, loader, policy, config.train, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)

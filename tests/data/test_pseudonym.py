@@ -20,14 +20,23 @@ def test_a_pseudonym_is_keyed_hmac_sha256(key: bytes) -> None:
     assert key_id(key) != key_id(bytes(32))
 
 
-def test_the_key_is_made_once_private_and_random(tmp_path: Path) -> None:
+def test_the_key_is_made_once_private_and_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "folder" / "pseudonym.key"
-    key = load_key(path)
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "another.key"))
+    other = load_key()
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(path))
+    key = load_key()
     assert len(key) == 32
-    assert load_key(path) == key != load_key(tmp_path / "another.key")
+    assert load_key(path) == load_key() == key != other
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["pseudonym.key"]
+
+
+def test_a_key_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no pseudonym key.*check the path"):
+        load_key(tmp_path / "mistyped.key")
+    assert not (tmp_path / "mistyped.key").exists()
 
 
 def test_the_key_is_looked_for_in_the_environment_then_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +62,10 @@ def test_a_key_that_others_can_read_or_that_is_short_is_refused(tmp_path: Path) 
         check_key(b"abc")
 
 
-def test_a_key_in_a_place_that_cannot_be_is_an_error_with_its_remedy(tmp_path: Path) -> None:
+def test_a_key_in_a_place_that_cannot_be_is_an_error_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "file" / "pseudonym.key"))
     with pytest.raises(ManifestError, match="MEDSSL_KEY_FILE"):
-        load_key(tmp_path / "file" / "pseudonym.key")
+        load_key()

@@ -46,8 +46,8 @@ def test_a_gain_is_told_with_the_labels_it_saves():
 
 def test_no_saving_is_claimed_without_the_corrected_test():
     lines = verdict(EXPERIMENT, points(ARMS), compared(NONE, (0.09, 0.06, (2.6, 1.4, 5.0)), NONE))
-    assert lines[0] == ("Pretraining saved no labels that this experiment could show: the largest difference of the "
-                        "SimSiam encoder to the same network from scratch was +0.090 at 10 % of the labels (95 % "
+    assert lines[0] == ("Pretraining saved no labels that this experiment could show: at its best, the difference of "
+                        "the SimSiam encoder to the same network from scratch was +0.090 at 10 % of the labels (95 % "
                         "interval +0.060 to +0.120; corrected p = 0.06).")
     assert not any("×" in line for line in lines)
 
