@@ -9,8 +9,9 @@ from medssl.data.build import build
 from medssl.data.card import Card
 from medssl.data.check import check
 from medssl.data.manifest import Manifest
+from medssl.data.source import open_data
 from medssl.errors import ConfigError, ManifestError
-from medssl.evaluate.curve import Curve, CurveConfig
+from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import run_curve
 from medssl.phantom import PHANTOMS
 from medssl.recipe import load_recipe, shipped_folder
@@ -65,8 +66,10 @@ def write_phantom(name: str, folder: Path, patients: int, seed: int = 0) -> None
 
 def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
     """A curve with the pictures of its pretrainings and its own report.html; returns the verdict."""
-    verdict = run_curve(config, out, workers, Bar)
-    draw_curve_pretrainings(config, out, Curve(config, out).data)
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress)
+    verdict = run_curve(config, out, workers, Bar, data)
+    draw_curve_pretrainings(config, out, data)
     report_runs([out], out / "report.html", config.title or out.name)
     return verdict
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from medssl.config import Config, merge_overrides, read_yaml, validate
 from medssl.errors import ConfigError
-from medssl.evaluate.curve import CurveConfig
+from medssl.evaluate.curve import ORIGINS, CurveConfig
 from medssl.train.finetune import FinetuneConfig
 from medssl.train.pretrain import PretrainConfig
 
@@ -100,8 +100,7 @@ def _require_known_arms(recipe: Path, overrides: list[str]) -> None:
     """ConfigError where overrides speak of an arm that the recipe does not have and they do not make."""
     known = list(_arms(_read(recipe)))
     keys = [override.partition("=")[0].split(".") for override in overrides if override.startswith("arms.")]
-    origins = ("init", "pretrain", "weights_of", "like", "encoder", "how")
-    made = {key[1] for key in keys if len(key) == 2 or key[2] in origins}
+    made = {key[1] for key in keys if len(key) == 2 or key[2] in (*ORIGINS, "how")}
     for name in (key[1] for key in keys if key[1] not in made and key[1] not in known):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         raise ConfigError(f"This curve has no arm {name!r}", expected=f"one of {', '.join(known)}",

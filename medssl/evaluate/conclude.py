@@ -8,7 +8,7 @@ import polars as pl
 
 from medssl.errors import RunError
 from medssl.evaluate.curve import Curve, CurveConfig
-from medssl.evaluate.scoring import PRIMARY, Rows, higher_is_better, score
+from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
 from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
 from medssl.train.run import write_atomically
 
@@ -28,7 +28,7 @@ def conclude(curve: Curve) -> list[str]:
     tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet") for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
-            for metric, value in _scores(config, table).items()]
+            for metric, value in score_unit(config.task.name, table).items()]
     scored = pl.DataFrame(rows)
     experiment = _experiment(config, scored)
     found = analyse(predictions, experiment)
@@ -42,11 +42,6 @@ def conclude(curve: Curve) -> list[str]:
     head = _head(curve, experiment, found.verdict)
     write_atomically(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return found.verdict
-
-
-def _scores(config: CurveConfig, predictions: pl.DataFrame) -> dict[str, float]:
-    values = score(config.task.name, Rows.of(predictions), predictions["prediction"].cast(pl.Float64).to_numpy()[None])
-    return {metric: float(value[0, 0]) for metric, value in values.items()}
 
 
 def _experiment(config: CurveConfig, scored: pl.DataFrame) -> Experiment:

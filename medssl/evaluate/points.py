@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from medssl.data.pool import worker_pool
-from medssl.data.source import open_data
+from medssl.data.source import Data, open_data
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
@@ -27,17 +27,20 @@ from medssl.train.run import finish_run, open_run
 
 
 def run_curve(
-    config: CurveConfig, out: Path, workers: int | None, bar: Callable[..., object]
+    config: CurveConfig, out: Path, workers: int | None, bar: Callable[..., object], data: Data | None = None
 ) -> list[str]:
     """Pretrains where an arm asks for it, does every point that is not done, and returns the verdict.
 
     Args:
         workers: processes for the finetuned points, one thread each; by default one a core.
         bar: makes a progress display, `with bar(name, total) as progress: progress(done, total)`.
+        data: the opened `config.data`, where the caller has it already.
     """
     began = time.monotonic()
-    with bar("prepare") as progress:
-        curve = Curve(config, out, open_data(config.data, progress))
+    if data is None:
+        with bar("prepare") as progress:
+            data = open_data(config.data, progress)
+    curve = Curve(config, out, data)
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
