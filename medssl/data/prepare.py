@@ -25,6 +25,8 @@ from medssl.errors import ManifestError, MedsslError, RunError
 from medssl.types import Sample
 
 FORMAT = 1
+OPEN_MAPS = 16_384
+"""Cases kept mapped: opening one again costs more than reading a small box of it. Linux allows a process 65,530."""
 INDEX = {"case_id": pl.String, "stamp": pl.String, "address": pl.String, "shape": pl.List(pl.Int64),
          "spacing": pl.List(pl.Float64), "has_mask": pl.Boolean, "reason": pl.String, "remedy": pl.String}
 
@@ -83,9 +85,9 @@ class Cache:
         return Sample(case_id, self.array(case_id).astype(np.float32), mask, spacing)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=OPEN_MAPS)
 def _memory_map(path: str) -> np.ndarray:
-    return np.load(path, mmap_mode="r")
+    return np.asarray(np.load(path, mmap_mode="r"))  # a plain view: slicing an np.memmap costs ten times as much
 
 
 def prepare(
