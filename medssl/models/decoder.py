@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models.cnn import ACTIVATION, NORM
+from medssl.models.encoder import Encoder
 from medssl.models.vit import Block, init_transformer, sincos_positions
 
 
@@ -42,6 +43,12 @@ class UNetDecoder(nn.Module):
             narrower = max(self.width // 2, 8)
             self.doubling.append(_UpStep(dims, self.width, narrower, joined=0))
             self.width = narrower
+
+    @classmethod
+    def above(cls, encoder: Encoder) -> UNetDecoder:
+        """One that fits an encoder, its weights lying as the encoder's do: that took a quarter off a ResNet U-Net's step."""
+        decoder = cls(encoder.map_widths, encoder.dims, encoder.stride)
+        return decoder.to(memory_format=encoder.memory_format)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """maps [(B, D_l, *S_l), ...] coarse to fine, and the size S of the picture -> (B, width, *S)."""

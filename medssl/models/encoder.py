@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from medssl.config import Config
@@ -22,6 +23,7 @@ class Encoder(nn.Module):
         width: D of `Features.pooled`.
         map_widths: D_l of each of `Features.maps`, coarse to fine.
         stride: voxels per cell of the finest map along each spatial axis; all 1 where it has the input's resolution.
+        memory_format: how its maps lie in memory: a decoder's weights do well to follow it.
         preprocessing: how the scans that it learnt from were prepared, as `load_encoder` found it beside the weights.
     """
 
@@ -31,6 +33,7 @@ class Encoder(nn.Module):
     width: int
     map_widths: tuple[int, ...]
     stride: tuple[int, ...]
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def __init__(self) -> None:
         super().__init__()

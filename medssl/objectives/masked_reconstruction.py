@@ -42,7 +42,7 @@ class MaskedReconstruction(Objective):
             )
         self.encoder, self.config = encoder, config
         self.view_spec = ViewSpec(mask=MaskSpec(config.ratio, config.block))
-        self.decoder = UNetDecoder(encoder.map_widths, encoder.dims, encoder.stride)
+        self.decoder = UNetDecoder.above(encoder)
         self.head = DenseHead(self.decoder.width, encoder.channels, encoder.dims)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:

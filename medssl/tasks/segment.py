@@ -41,7 +41,7 @@ class Segment(Task):
             raise ManifestError("The manifest's card names no regions", expected="regions: {lesion: [1]}",
                                 remedy="add them to the card and build the manifest again")
         self.config, self.names, self.regions = config, tuple(regions), regions
-        self.decoder = UNetDecoder(encoder.map_widths, encoder.dims, encoder.stride)
+        self.decoder = UNetDecoder.above(encoder)
         self.head = DenseHead(self.decoder.width, len(regions), encoder.dims)
 
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:

@@ -37,7 +37,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
                  for (is_fixed, decayed), parameters in groups.items()]
     if config.name == "sgd":
         return torch.optim.SGD(described, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(described, lr=config.lr, betas=config.betas)
+    return torch.optim.AdamW(described, lr=config.lr, betas=config.betas, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int, steps: int) -> float:
