@@ -77,7 +77,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     return write_discs(tmp_path_factory.mktemp("discs"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """As the worker processes have it, so that sums run in the same order everywhere."""
+    """As the worker processes have it, so that sums run in the same order everywhere, in shared fixtures too."""
     torch.set_num_threads(1)
