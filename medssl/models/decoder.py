@@ -46,7 +46,7 @@ class UNetDecoder(nn.Module):
 
     @classmethod
     def above(cls, encoder: Encoder) -> UNetDecoder:
-        """One that fits an encoder, its weights lying as the encoder's do: that took a quarter off a ResNet U-Net's step."""
+        """One that fits an encoder, its weights lying as the encoder's do: a quarter off a ResNet U-Net's step."""
         decoder = cls(encoder.map_widths, encoder.dims, encoder.stride)
         return decoder.to(memory_format=encoder.memory_format)
 
