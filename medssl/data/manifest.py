@@ -7,10 +7,8 @@ hospitals: it is saved beside the cases as `<stem>.files.parquet`, mode 0600, an
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +21,7 @@ from medssl.data.card import Card
 from medssl.data.rows import SKIPPED
 from medssl.data.split import SPLITS
 from medssl.errors import ManifestError
+from medssl.files import whole, write_whole
 from medssl.types import Case, Kind, Split
 
 FILES = {"case_id": pl.String, "role": pl.String, "path": pl.String}
@@ -134,16 +133,15 @@ class Manifest:
         """
         path = _checked_suffix(Path(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        self.files.write_parquet(buffer)
-        _write(_files_path(path), buffer.getvalue(), 0o600)
-        buffer = io.BytesIO()
-        if path.suffix == ".parquet":
-            self.cases.write_parquet(buffer, metadata=self._metadata())
-        else:
-            self.cases.write_csv(buffer)
-            _write(_sidecar(path), json.dumps(self._metadata(), indent=1).encode(), 0o644)
-        _write(path, buffer.getvalue(), 0o644)
+        with whole(_files_path(path), mode=0o600) as draft:
+            self.files.write_parquet(draft)
+        if path.suffix == ".csv":
+            write_whole(_sidecar(path), json.dumps(self._metadata(), indent=1))
+        with whole(path) as draft:
+            if path.suffix == ".csv":
+                self.cases.write_csv(draft)
+            else:
+                self.cases.write_parquet(draft, metadata=self._metadata())
 
     def _metadata(self) -> dict[str, str]:
         told = self.skipped.group_by("case_id", "reason", "remedy", maintain_order=True).agg(pl.col("count").sum())
@@ -255,14 +253,3 @@ def _checked_suffix(path: Path) -> Path:
         raise ManifestError(f"{path} is no name for a manifest", expected="<name>.parquet or <name>.csv",
                             remedy="change the ending")
     return path
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all, and never readable by more people than `mode` says, not even for a moment."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

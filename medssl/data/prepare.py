@@ -22,6 +22,7 @@ from medssl.data.decode import Files, PrepareConfig, decode
 from medssl.data.manifest import Manifest
 from medssl.data.pool import worker_pool
 from medssl.errors import ManifestError, MedsslError, RunError
+from medssl.files import whole
 from medssl.types import Sample
 
 FORMAT = 1
@@ -204,16 +205,13 @@ def _address(job: _Job) -> str:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
+    with whole(path) as draft, draft.open("wb") as file:
         np.save(file, array)
-    os.replace(temporary, path)
 
 
 def _write_index(folder: Path, rows: dict[str, dict]) -> None:
-    temporary = folder / f".index.{os.getpid()}"
-    pl.DataFrame(list(rows.values()), schema=INDEX).write_parquet(temporary)
-    os.replace(temporary, folder / "index.parquet")
+    with whole(folder / "index.parquet") as draft:
+        pl.DataFrame(list(rows.values()), schema=INDEX).write_parquet(draft)
 
 
 def _without_paths(text: str, paths: Iterable[Path]) -> str:

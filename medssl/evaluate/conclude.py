@@ -10,7 +10,7 @@ from medssl.errors import RunError
 from medssl.evaluate.curve import Curve, CurveConfig
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
 from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
-from medssl.train.run import write_atomically
+from medssl.files import write_whole
 
 
 def conclude(curve: Curve) -> list[str]:
@@ -40,7 +40,7 @@ def conclude(curve: Curve) -> list[str]:
         table = subgroup_summary(predictions, experiment, f"attr.{config.subgroup}")
         table.write_parquet(out / "subgroups.parquet")
     head = _head(curve, experiment, found.verdict)
-    write_atomically(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
+    write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return found.verdict
 
 

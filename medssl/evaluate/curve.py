@@ -7,7 +7,6 @@ is a file of its own, so that a curve can be stopped and goes on where it was.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +20,7 @@ from medssl.data.fraction import subset_digest
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
+from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
 from medssl.tasks import TASKS, TaskConfig
 from medssl.train.build import encoder_config_of
@@ -221,13 +221,11 @@ class Curve:
                 "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2)}
         path = self.out / "points" / f"{point.stem}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        predictions.with_columns(pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"),
-                                 pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold")
-                                 ).write_parquet(temporary)
-        os.replace(temporary, path)
-        temporary.write_text(json.dumps(told))
-        os.replace(temporary, path.with_suffix(".json"))
+        with whole(path) as draft:
+            predictions.with_columns(pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"),
+                                     pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold")
+                                     ).write_parquet(draft)
+        write_whole(path.with_suffix(".json"), json.dumps(told))
 
     def _folds(self) -> list[CurveFold]:
         protocol, cases = self.config.protocol, self.data.cases

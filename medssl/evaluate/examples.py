@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import polars as pl
 from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
 from medssl.evaluate.predict import outputs
+from medssl.files import whole
 from medssl.tasks import LabelledModel
 from medssl.train.launch import Precision
 
@@ -36,11 +36,9 @@ def save_examples(
     size = np.max([image.shape for image in images], axis=0)
     images, truths, predictions = (_padded(each, size) for each in (images, truths, predictions))
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{arm}.npz"
-    with open(temporary, "wb") as file:
+    with whole(folder / f"{arm}.npz") as draft, draft.open("wb") as file:
         np.savez_compressed(file, image=images, truth=truths, prediction=predictions,
                             regions=np.array(list(model.task.regions)))
-    os.replace(temporary, folder / f"{arm}.npz")
 
 
 def _fullest(mask: np.ndarray) -> tuple[int, ...]:

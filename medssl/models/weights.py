@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from medssl.errors import RunError
+from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig, build_encoder
 from medssl.models.encoder import Encoder
 
@@ -51,7 +51,8 @@ def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description
         for part, module in modules.items()
         for name, tensor in module.state_dict().items()
     }
-    _write_whole(folder / TENSORS, lambda path: safetensors.torch.save_file(tensors, path))
+    with whole(folder / TENSORS) as draft:
+        safetensors.torch.save_file(tensors, draft)
     encoder = modules.get("encoder")
     described = {
         "format": FORMAT,
@@ -60,8 +61,7 @@ def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description
         **({"encoder": encoder.config.model_dump(mode="json")} if isinstance(encoder, Encoder) else {}),
         **description,
     }
-    text = json.dumps(described, indent=2) + "\n"
-    _write_whole(folder / DESCRIPTION, lambda path: path.write_text(text))
+    write_whole(folder / DESCRIPTION, json.dumps(described, indent=2) + "\n")
 
 
 def load_parts(folder: str | Path) -> tuple[PartTensors, dict[str, Any]]:
@@ -177,18 +177,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _damaged(folder: Path, how: str) -> RunError:
     return RunError(f"The run in {folder} is damaged: {how}", remedy="copy the folder again, or repeat the run")
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside `path`, to the disk itself, then renames: a reader sees the old file or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import RunError
+from medssl.files import write_whole
 
 GENERATOR_VERSION = 1
 SIGNATURE = "phantom.json"
@@ -68,9 +69,9 @@ def signed(folder: Path, name: str, patients: int, seed: int, owns: Sequence[str
         raise RunError(f"{folder} holds files of something else", remedy=f"give an empty folder for the {name} phantom")
     for old in [entry for pattern in owns for entry in folder.glob(pattern)]:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    _write_whole(path, signature | {"finished": False})
+    write_whole(path, json.dumps(signature | {"finished": False}) + "\n")
     yield True
-    _write_whole(path, signature | {"finished": True})
+    write_whole(path, json.dumps(signature | {"finished": True}) + "\n")
 
 
 def _signature(path: Path) -> dict[str, Any]:
@@ -80,10 +81,3 @@ def _signature(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write_whole(path: Path, content: dict[str, Any]) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(content) + "\n")
-    draft.replace(path)

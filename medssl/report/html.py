@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from medssl import __version__
+from medssl.files import write_whole
 from medssl.report import words
 from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table, subgroup_table
 from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
@@ -92,7 +93,7 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
     )
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from medssl.errors import RunError
+from medssl.files import whole
 
 NAME = "last.ckpt"
 
@@ -29,15 +29,11 @@ class Progress:
 def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Everything that step `progress.step` needs to go on as if nothing had happened."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{NAME}"
     state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress),
              "rng": torch.get_rng_state(),
              "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    with open(temporary, "wb") as file:
+    with whole(folder / NAME) as draft, draft.open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / NAME)
 
 
 def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

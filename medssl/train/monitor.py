@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medssl.errors import TrainingError
+from medssl.files import write_whole
 
 PLAIN_EVERY = 10.0
 """Seconds between lines when the output is no terminal."""
@@ -85,7 +86,7 @@ class Metrics:
                     lines.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue
-        self._path.write_text("".join(f"{line}\n" for line in lines))
+        write_whole(self._path, "".join(f"{line}\n" for line in lines))
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         with open(self._path, "a") as file:

@@ -20,6 +20,7 @@ import yaml
 import medssl
 from medssl.config import Config
 from medssl.errors import RunError
+from medssl.files import write_whole
 
 PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
 
@@ -35,8 +36,8 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
         _require_same(folder, recipe.read_text(), text, known.get("manifest"))
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
-    write_atomically(recipe, text)
+    write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
+    write_whole(recipe, text)
     return folder
 
 
@@ -57,7 +58,7 @@ def finish_run(folder: Path, **results: Any) -> None:
     path = folder / "provenance.json"
     known = json.loads(path.read_text())
     known["finished"] = _now()
-    write_atomically(path, json.dumps(known | results, indent=1))
+    write_whole(path, json.dumps(known | results, indent=1))
 
 
 def provenance(**known: Any) -> dict[str, Any]:
@@ -71,12 +72,6 @@ def provenance(**known: Any) -> dict[str, Any]:
         "command": " ".join(_without_folders(argument) for argument in sys.argv),
         "started": _now(),
     } | known
-
-
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def patient_digest(patient_id: str) -> str:

@@ -1,0 +1,70 @@
+"""Files written whole or not at all: beside their place, then moved over it, so that nobody ever reads half of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DRAFT = ".part"
+"""How the names of drafts end; a killed process leaves its draft behind."""
+BLOCK = 1 << 16
+"""Bytes; more than a file system still has to give after it has refused a write."""
+
+
+@contextmanager
+def whole(path: str | Path, *, mode: int = 0o666, durable: bool = True) -> Iterator[Path]:
+    """An empty draft beside `path`, to be written by its name; moved over `path` at the end, removed where that fails.
+
+    Args:
+        mode: permissions, less the umask, from the first moment on.
+        durable: on the disk before it is moved, so that even a power cut leaves the old file or the new one. Without,
+            a power cut may leave an empty file; a killed process never does.
+
+    Raises:
+        OSError: naming `path`, with the disk's own reason, whatever the library that was writing made of it.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{DRAFT}")  # hidden, and of no ending that readers know
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        yield draft
+        if durable:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(draft, path)
+    except Exception as error:
+        reason = error if isinstance(error, OSError) and error.errno else _told(error) or _refusal(draft)
+        if reason and reason.filename in (None, str(draft)):
+            raise OSError(reason.errno, reason.strerror, str(path)) from error
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: str | bytes, *, mode: int = 0o666) -> None:
+    """Text (UTF-8) or bytes as a file, whole or not at all; OSError as for `whole`."""
+    with whole(path, mode=mode) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _told(error: Exception) -> OSError | None:
+    """The reason that a library in Rust (polars, safetensors) quotes in an error of its own."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+def _refusal(draft: Path) -> OSError | None:
+    """What the disk says to one more block: numpy and torch hide that it is full."""
+    try:
+        with draft.open("r+b", buffering=0) as file:
+            file.seek(0, os.SEEK_END)
+            for _ in range(2):  # the first may be cut short without an error; the second then says why
+                file.write(bytes(BLOCK))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return None if isinstance(error, FileNotFoundError) else error
+    return None
