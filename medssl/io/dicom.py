@@ -42,6 +42,7 @@ _VALUES_ARE_PHYSICAL = frozenset({"CT", "PT"})
 
 _READ = (
     *TAGS, "SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID",
+    "AccessionNumber", "SeriesDescription",
     "Rows", "Columns", "PhotometricInterpretation", "NumberOfFrames",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
@@ -61,6 +62,8 @@ class Instance:
     patient: str | None = field(repr=False)
     study: str | None = field(repr=False)
     series: str | None
+    accession: str | None = field(repr=False)
+    description: str | None = field(repr=False)
     frames: int
     rows: int
     columns: int
@@ -110,7 +113,8 @@ def read_instance(path: Path) -> Instance:
     mirror = slope * (low + high) + 2 * intercept if inverted else None
     return Instance(
         path, syntax, offset, modality, _text(data, "PatientID"), _text(data, "StudyInstanceUID"),
-        _text(data, "SeriesInstanceUID"), _frames(data), int(data.Rows), int(data.Columns),
+        _text(data, "SeriesInstanceUID"), _text(data, "AccessionNumber"), _text(data, "SeriesDescription"),
+        _frames(data), int(data.Rows), int(data.Columns),
         photometric, inverted, int(data.BitsAllocated), stored, signed, spacing,
         _floats(data, "ImagePositionPatient", 3), _floats(data, "ImageOrientationPatient", 6), slope, intercept,
         bool(data.get("ModalityLUTSequence")), _frame_time(data),

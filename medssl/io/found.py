@@ -16,8 +16,10 @@ class FoundScan:
 
     paths: its files: one, two (.hdr and .img), or the slices of a DICOM volume in order of their positions.
     modality: DICOM's code, or "OT" where the file does not say.
-    patient, study: identity as the file has it, in memory only, so that a manifest can put a pseudonym in its place;
-        never printed.
+    patient, study, accession: identity as the file has it, in memory only, so that a manifest can join tables by it and
+        put a pseudonym in its place; never printed.
+    description: SeriesDescription, by which a card may tell the channels of a study apart; free text, and so in memory
+        only and never printed either.
     series: SeriesInstanceUID, by which `open_scan(folder, series=...)` chooses.
     header: whitelisted fields only (see io/phi.py).
     """
@@ -29,6 +31,8 @@ class FoundScan:
     study: str | None = field(default=None, repr=False)
     series: str | None = None
     header: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    accession: str | None = field(default=None, repr=False)
+    description: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def _found(stack: list[Instance]) -> FoundScan:
     first = stack[0]
     kind = "volume" if len(stack) > 1 else first.kind
     paths = tuple(one.path for one in stack)
-    return FoundScan(paths, kind, first.modality, first.patient, first.study, first.series, first.header)
+    return FoundScan(paths, kind, first.modality, first.patient, first.study, first.series, first.header,
+                     accession=first.accession, description=first.description)
 
 
 def _open_found(found: FoundScan) -> Scan:
