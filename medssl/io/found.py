@@ -21,7 +21,11 @@ class FoundScan:
     description: SeriesDescription, by which a card may tell the channels of a study apart; free text, and so in memory
         only and never printed either.
     series: SeriesInstanceUID, by which `open_scan(folder, series=...)` chooses.
-    header: whitelisted fields only (see io/phi.py).
+    header: whitelisted fields only (see io/phi.py). Of a 4-D series: `phase` of `phases`, from 1, or for a clip `slice`
+        of `slices`.
+    size: voxels in array order, (K, J, I), (T, J, I) or (J, I), where the header says so.
+    part: which of several scans in one multi-frame file: the number, from 1, of its first frame. None where the files
+        hold one scan only.
     """
 
     paths: tuple[Path, ...]
@@ -33,6 +37,8 @@ class FoundScan:
     header: Mapping[str, Any] = field(default_factory=dict, hash=False)
     accession: str | None = field(default=None, repr=False)
     description: str | None = field(default=None, repr=False)
+    size: tuple[int, ...] | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True)

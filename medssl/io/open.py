@@ -5,79 +5,129 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from medssl.errors import AmbiguousSeries, GeometryError, MedsslError, UnreadableScan
-from medssl.io import nifti
+from medssl.io import duplicates, nifti
+from medssl.io.assemble import Assembly, Refused, Time, assemble
 from medssl.io.cine import read_cine
-from medssl.io.dicom import CUT, Instance, read_instance, read_instance_scan
+from medssl.io.dicom import Instance, read_instances
 from medssl.io.found import FoundScan, SkippedFile
+from medssl.io.pixels import CUT
 from medssl.io.raster import read_raster
-from medssl.io.series import is_slice, read_volume, stacks
+from medssl.io.series import is_slice, stacks
+from medssl.io.straighten import straight
+from medssl.io.unsuited import is_localizer, unsuited
 from medssl.types import Scan
 
 Format = Literal["dicom", "nifti", "raster", "cine"]
 _KNOWN = "DICOM, NIfTI, PNG, JPEG, TIFF, AVI or MP4"
 
 
-def open_scan(path: str | Path | FoundScan, series: str | None = None) -> Scan:
+def open_scan(path: str | Path | FoundScan, series: str | None = None, *, straighten: bool = False) -> Scan:
     """Read one scan: a file, a folder that holds one, or what `find_scans` found.
+
+    A file that is named is read wherever it can be; a folder is searched as `find_scans` does it, which leaves out
+    localizers, duplicates and the like.
 
     Args:
         series: SeriesInstanceUID, to choose one of several in a folder.
+        straighten: resample a volume whose gantry was tilted, or whose slices lie unevenly, onto a straight and even
+            grid (see io/straighten.py). Otherwise a tilt stays in the affine, which is then sheared, and right.
 
     Raises:
         UnreadableScan: with the reason; the file is named in a note, so that the message itself may be saved.
-        AmbiguousSeries: several scans in a folder; the message lists them.
-        GeometryError: slices that make no even stack.
+        AmbiguousSeries: several scans in a folder or multi-frame file; the message lists them.
+        GeometryError: slices that make no even stack; between two of which one is missing, even if straightened.
     """
     if isinstance(path, FoundScan):
-        return _open_found(path)
+        return _open_found(path, straighten)
     path = Path(path)
     if not path.exists():
         raise UnreadableScan(f"There is no {path}", expected="a file, or a folder that holds one scan")
     if path.is_dir():
-        found, stack = _choose(path, series)
+        found, assembly = _choose(path, series, straighten)
         with _guard(path):
-            return read_volume(stack) if stack else open_scan(found.paths[0])
+            return assembly.read(straighten) if assembly else open_scan(found, straighten=straighten)
     with _guard(path):
         format_ = sniff(path)
         if format_ == "dicom":
-            return read_instance_scan(read_instance(path))
-        return {"nifti": nifti.read_nifti, "raster": read_raster, "cine": read_cine}[format_](path)
+            return _one(read_instances(path), straighten).read(straighten)
+        scan = {"nifti": nifti.read_nifti, "raster": read_raster, "cine": read_cine}[format_](path)
+        return straight(scan) if straighten and scan.kind == "volume" else scan
 
 
-def find_scans(folder: str | Path) -> Iterator[FoundScan | SkippedFile]:
-    """Walk a tree in sorted order; every file ends in one FoundScan or in a SkippedFile with its reason.
+def find_scans(
+    folder: str | Path, time: Time = "phases", *, straighten: bool = False
+) -> Iterator[FoundScan | SkippedFile]:
+    """Walk a tree in sorted order; every file ends in a FoundScan, or in a SkippedFile with its reason.
 
     Images, clips and volumes of one file come as they are met; slices are held until the walk ends, since a series
-    may lie in several folders, and then come as one FoundScan a stack.
+    may lie in several folders, and then come as one FoundScan a volume. A multi-frame file that holds several scans
+    comes as several, told apart by their `part`.
+
+    Slices that make no volume are skipped here, each with the reason, rather than found and refused when they are
+    opened a night later. Left out as well, though `open_scan` reads them when they are named: localizers, duplicates,
+    X-rays FOR PROCESSING, pictures of screens.
+
+    Args:
+        time: a 4-D series, which comes several times at every place, as one volume a phase or as one clip a place.
+        straighten: find what `open_scan(..., straighten=True)` opens, unevenly spaced slices among it.
     """
-    for found, _ in _walk(Path(folder)):
+    for found, _ in _walk(Path(folder), time, straighten):
         yield found
 
 
-def _walk(folder: Path) -> Iterator[tuple[FoundScan | SkippedFile, list[Instance]]]:
-    """What `find_scans` yields, each with its slices where it is a volume of them, so that no header is read twice."""
+End = tuple[FoundScan | SkippedFile, Assembly | Refused | None]
+"""Where a file ends, with its slices where it has some, so that no header is read twice."""
+
+
+def _walk(folder: Path, time: Time, straighten: bool) -> Iterator[End]:
+    """What `find_scans` yields."""
     if not folder.is_dir():
         raise UnreadableScan(f"There is no folder {folder}", expected="a folder of scans")
-    slices: list[Instance] = []
+    held: dict[tuple, list[Instance]] = {}
+    seen = duplicates.Seen()
     for path in _files(folder):
         try:
             with _guard(path):
-                found = _inspect(path)
+                found = _inspect(path, seen)
         except MedsslError as error:
-            yield SkippedFile(path, error.what), []
+            yield SkippedFile(path, error.what), None
             continue
-        if isinstance(found, Instance):
-            slices.append(found)
-        elif found is not None:
-            yield found, []
-    for stack in stacks(slices):
-        yield _found(stack), stack if len(stack) > 1 else []
+        if isinstance(found, FoundScan):
+            yield found, None
+        elif len(found) == 1:
+            held.setdefault((found[0].patient, found[0].study, found[0].series), []).append(found[0])
+        else:
+            yield from _ends(found, time, straighten)
+    for slices in held.values():
+        yield from _ends(slices, time, straighten)
+
+
+def _ends(slices: list[Instance], time: Time, straighten: bool) -> list[End]:
+    """What the slices of one series, or of one multi-frame file, become."""
+    try:
+        with _guard(slices[0].path.parent):
+            if is_localizer(stacks(slices)):
+                raise UnreadableScan("A localizer: few slices in perpendicular planes of one series")
+            assemblies = assemble(slices, time, straighten)
+    except MedsslError as error:
+        assemblies = [Refused(tuple(slices), error)]
+    ends: list[End] = []
+    for one in assemblies:
+        if isinstance(one, Assembly):
+            found = one.found()
+            ends.append((found if len(assemblies) > 1 else replace(found, part=None), one))
+        else:
+            paths = dict.fromkeys(part.path for part in one.parts)
+            ends += [(SkippedFile(path, one.error.what), one) for path in paths]
+    return ends
 
 
 def sniff(path: Path) -> Format:
@@ -121,67 +171,102 @@ def _bare_dicom(start: bytes) -> bool:
     return (vr.isalpha() and vr.isupper()) or int.from_bytes(start[4:8], "little") < 1 << 10
 
 
-def _inspect(path: Path) -> FoundScan | Instance | None:
-    """One file from its header: a scan, a slice of one, or None for a file that belongs to another's scan."""
+def _inspect(path: Path, seen: duplicates.Seen) -> FoundScan | list[Instance]:
+    """One file from its header: a scan, slices of one or more, or [] for a file that belongs to another's scan."""
     if not path.is_file():
         raise UnreadableScan("A broken link, or no regular file")
     format_ = sniff(path)
     if format_ == "dicom":
-        instance = read_instance(path)
-        return instance if is_slice(instance) else _found([instance])
+        instances = read_instances(path)
+        if reason := unsuited(instances[0]):
+            raise UnreadableScan(reason)
+        if is_slice(instances[0]):
+            return instances
+        if seen.has_copy_of(instances[0]):
+            raise UnreadableScan(duplicates.FILE)
+        return Assembly(instances[0].kind, tuple(instances)).found()
     if format_ == "nifti":
         header, voxels = nifti.pair_of(path)
         kind = nifti.inspect(path)
         if path != header:
-            return None
+            return []
         if not voxels.exists():
             raise UnreadableScan("A NIfTI header without its .img file")
         return FoundScan(tuple(dict.fromkeys((header, voxels))), kind)
     return FoundScan((path,), "image" if format_ == "raster" else "cine")
 
 
-def _found(stack: list[Instance]) -> FoundScan:
-    first = stack[0]
-    kind = "volume" if len(stack) > 1 else first.kind
-    paths = tuple(one.path for one in stack)
-    return FoundScan(paths, kind, first.modality, first.patient, first.study, first.series, first.header,
-                     accession=first.accession, description=first.description)
+def _open_found(found: FoundScan, straighten: bool) -> Scan:
+    if sniff(found.paths[0]) != "dicom":
+        return open_scan(found.paths[0], straighten=straighten)
+    with _guard(found.paths[0] if len(found.paths) == 1 else found.paths[0].parent):
+        instances = [one for path in found.paths for one in read_instances(path)]
+        scan = _one(instances, straighten, "clips" if found.kind == "cine" else "phases", found.part).read(straighten)
+    return replace(scan, header={**scan.header, **found.header})
 
 
-def _open_found(found: FoundScan) -> Scan:
-    if found.kind != "volume" or sniff(found.paths[0]) != "dicom":
-        return open_scan(found.paths[0])
-    with _guard(found.paths[0].parent):
-        found_stacks = stacks([read_instance(path) for path in found.paths])
-        if len(found_stacks) != 1:
-            raise GeometryError(
-                f"{len(found.paths)} files make {len(found_stacks)} stacks", expected="slices of one volume"
-            )
-        return read_volume(found_stacks[0])
-
-
-def _choose(folder: Path, series: str | None) -> tuple[FoundScan, list[Instance]]:
-    found: list[tuple[FoundScan, list[Instance]]] = []
-    reasons: dict[str, int] = {}
-    for one, stack in _walk(folder):
-        if isinstance(one, SkippedFile):
-            reasons[one.reason] = reasons.get(one.reason, 0) + 1
-        elif series is None or one.series == series:
-            found.append((one, stack))
+def _one(instances: list[Instance], straighten: bool, time: Time = "phases", part: int | None = None) -> Assembly:
+    """The only scan that these make, or the one that holds the frame `part` of their first file."""
+    if len(instances) == 1:
+        return Assembly(instances[0].kind, tuple(instances))
+    found = assemble(instances, time, straighten)
+    if part is not None:
+        marked = (instances[0].path, part - 1)
+        found = [one for one in found if marked in [(slice_.path, slice_.frame) for slice_ in one.parts]]
     if len(found) == 1:
+        if isinstance(found[0], Refused):
+            raise found[0].error
         return found[0]
-    if not found:
+    files = len({one.path for one in instances})
+    if files > 1 or not found:
+        raise GeometryError(f"{files} files make {len(found)} stacks", expected="slices of one scan")
+    raise AmbiguousSeries(
+        f"The file holds {len(found)} scans:{_listed(found)}\n",
+        expected="one",
+        remedy="open what find_scans finds in its folder, one by one",
+    )
+
+
+def _choose(folder: Path, series: str | None, straighten: bool) -> tuple[FoundScan, Assembly | None]:
+    """The only scan in a folder, or in one series of it. A stack that is refused for its geometry counts as one."""
+    scans: dict[int, tuple[FoundScan | SkippedFile, Assembly | Refused | None]] = {}
+    reasons: Counter[str] = Counter()
+    for end, slices in _walk(folder, "phases", straighten):
+        refused = isinstance(slices, Refused) and isinstance(slices.error, GeometryError)
+        of_series = slices.parts[0].series if slices else getattr(end, "series", None)
+        if isinstance(end, SkippedFile) and not refused:
+            reasons[end.reason] += 1
+        elif series is None or of_series == series:
+            scans.setdefault(id(slices or end), (end, slices))
+    if not scans:
         why = "; ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or "it is empty"
         what = "The folder holds no scan" if series is None else f"The folder holds no series {series}"
         raise UnreadableScan(f"{what}: {why}", expected=_KNOWN)
-    listed = "".join(
-        f"\n  {one.modality} {one.kind}, {len(one.paths)} file(s), series {one.series}" for one, _ in found
-    )
-    raise AmbiguousSeries(
-        f"The folder holds {len(found)} scans:{listed}\n",
-        expected="one",
-        remedy="name one with series=, or open its file",
-    )
+    if len(scans) > 1:
+        raise AmbiguousSeries(
+            f"The folder holds {len(scans)} scans:{_listed([slices or end for end, slices in scans.values()])}\n",
+            expected="one",
+            remedy="name one with series=, or open what find_scans finds, one by one",
+        )
+    ((end, slices),) = scans.values()
+    if isinstance(slices, Refused):
+        raise slices.error
+    return end, slices
+
+
+def _listed(scans: Iterable[FoundScan | Assembly | Refused]) -> str:
+    """A line for each, and one for those alike: modality, kind, size, number of files and series, no free text."""
+    lines: Counter[str] = Counter()
+    for one in scans:
+        if isinstance(one, Refused):
+            first = one.parts[0]
+            lines[f"{first.modality}, {len(one.parts)} slices that make no volume, series {first.series}"] += 1
+            continue
+        found = one.found() if isinstance(one, Assembly) else one
+        size = " × ".join(map(str, found.size)) if found.size else "of unknown size"
+        phases = f" (1 of {found.header['phases']} phases)" if "phases" in found.header else ""
+        lines[f"{found.modality} {found.kind} {size}{phases}, {len(found.paths)} file(s), series {found.series}"] += 1
+    return "".join(f"\n  {count} × {line}" for line, count in lines.items())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,7 @@
-"""DICOM slices to volumes: which files stand in one stack, in which order, and on which grid. Geometry decides."""
+"""Slices to volumes: which of them stand in one stack, in which order, and on which grid. Geometry decides.
+
+A slice is an Instance: a file of its own, or one frame of a multi-frame file. Nothing here tells the two apart.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import NoReturn
 import numpy as np
 
 from medssl.errors import GeometryError
-from medssl.io.dicom import Instance, values
+from medssl.io.dicom import GREY, Instance
 from medssl.io.geometry import lps_to_ras, spacing_of
+from medssl.io.pixels import stacked
+from medssl.io.straighten import straight
 from medssl.types import Scan
 
 UNEVEN = 0.01
@@ -18,115 +23,194 @@ UNEVEN = 0.01
 ROUNDING_MM = 0.1
 """...or this far, whichever is more: some scanners round positions to a decimal, the ends of the stack among them."""
 
-_SAME_PLACE_MM = 0.01
+SAME_PLACE_MM = 0.01
+
+WIDEST = 3.0
+"""Slices are missing in a gap of more usual distances than these, whole or not: nobody interpolates across that."""
 
 _SAME_DIRECTION = 1e-3
 _CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})
+_STRAIGHTEN = "resample them with open_scan(..., straighten=True), in a recipe `prepare.straighten: true`"
 
 
 def is_slice(instance: Instance) -> bool:
-    """Whether a file is one slice of a volume rather than an image of its own."""
+    """Whether this is one slice of a volume rather than an image of its own."""
     return (
-        instance.modality in _CROSS_SECTIONAL
+        (instance.frame is not None or (instance.frames == 1 and instance.modality in _CROSS_SECTIONAL))
         and instance.series is not None
-        and instance.frames == 1
-        and None not in (instance.position, instance.orientation, instance.spacing)
-        and instance.photometric in ("MONOCHROME1", "MONOCHROME2")
+        and instance.placed
+        and instance.photometric in GREY
     )
 
 
-def stacks(instances: Sequence[Instance]) -> list[list[Instance]]:
-    """Sort slices into stacks of one series, size, spacing and direction; a localiser falls into one for each plane."""
+def stacks(slices: Sequence[Instance]) -> list[list[Instance]]:
+    """Sort slices into stacks of one series, size, spacing and direction, each in order of its places."""
     found: list[list[Instance]] = []
     by_key: dict[tuple, list[list[Instance]]] = {}
-    for instance in instances:
-        if not is_slice(instance):
+    for one in slices:
+        if not is_slice(one):
             raise GeometryError(
                 "A file among the slices is none", expected="single frames with position and orientation"
             )
-        key = (instance.study, instance.series, instance.modality, instance.rows, instance.columns)
+        key = (one.patient, one.study, one.series, one.modality, one.rows, one.columns, one.in_patient)
         for stack in by_key.setdefault(key, []):
-            if _alike(stack[0], instance):
-                stack.append(instance)
+            if _alike(stack[0], one):
+                stack.append(one)
                 break
         else:
-            by_key[key].append([instance])
+            by_key[key].append([one])
             found.append(by_key[key][-1])
-    return [sorted(stack, key=_height) for stack in found]
+    return [sorted(stack, key=height) for stack in found]
 
 
-def read_volume(stack: Sequence[Instance]) -> Scan:
-    """A sorted stack as a volume (1, K, J, I) with k along the slices' normal; GeometryError if it is not even."""
-    affine = stack_affine(stack)
-    first = stack[0]
-    integer = np.result_type(*(f"{'i' if one.signed else 'u'}{one.allocated // 8}" for one in stack))
-    dtype = integer if all(one.unchanged for one in stack) else np.float32
-    array = np.empty((1, len(stack), first.rows, first.columns), dtype)
-    for k, instance in enumerate(stack):
-        array[0, k] = values(instance)
-    return Scan(array, "volume", first.modality, affine=affine, spacing=spacing_of(affine), header=first.header)
+def places(stack: Sequence[Instance]) -> list[list[Instance]]:
+    """A sorted stack as its places, in order, with all the slices that lie at each."""
+    found: list[list[Instance]] = []
+    for one in stack:
+        if found and height(one) - height(found[-1][-1]) < SAME_PLACE_MM:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return found
 
 
-def stack_affine(stack: Sequence[Instance]) -> np.ndarray:
-    """(4, 4), (i, j, k, 1) to RAS+ mm (PS3.3 C.7.6.2.1.1). A tilted gantry gives a sheared, and right, affine.
+def read_volume(stack: Sequence[Instance], straighten: bool = False) -> Scan:
+    """A sorted stack as a volume (1, K, J, I) with k along the slices' normal.
 
-    GeometryError names the two positions between which a slice is missing, and positions that come twice.
+    GeometryError if the slices are not even, or, where they are to be straightened, if one is missing.
     """
-    heights = np.array([_height(one) for one in stack])
+    first = stack[0]
+    affine, resample = grid_of(stack, straighten)
+    scan = Scan(stacked(stack)[None], "volume", first.modality, affine=affine, spacing=spacing_of(affine),
+                header=first.header)  # fmt: skip
+    if resample:
+        scan = straight(scan, _positions(stack) * [-1, -1, 1])
+    return scan if first.in_patient else _nowhere(scan)
+
+
+def grid_of(stack: Sequence[Instance], straighten: bool = False) -> tuple[np.ndarray, bool]:
+    """The affine (4, 4) of a sorted stack, (i, j, k, 1) to RAS+ mm (PS3.3 C.7.6.2.1.1), and whether its slices must be
+    resampled, since they do not lie on that grid. A tilted gantry gives a sheared, and right, affine.
+
+    Args:
+        straighten: whether k is to be perpendicular to the slices; then they may lie unevenly, and must be resampled.
+
+    Raises:
+        GeometryError: it names the two slices between which one is missing, or that lie unevenly.
+    """
+    _require_complete(stack)
+    positions, heights = _positions(stack), np.array([height(one) for one in stack])
+    allowed = _allowed(heights)
+    steps, along = len(stack) - 1, positions[-1] - positions[0]
+    if straighten:
+        along = normal(stack[0]) * (heights[-1] - heights[0])
+        steps = max(round(float(np.linalg.norm(along) / np.median(np.diff(heights)))), 1)
+    step = along / steps
+    away = np.linalg.norm(positions - positions[0] - np.arange(len(stack))[:, None] * step, axis=1)
+    resample = steps != len(stack) - 1 or bool(away.max() > allowed)
+    if resample and not straighten:
+        _refuse_uneven(heights, away, allowed)
+    return _affine(stack[0], step), resample
+
+
+def _require_complete(stack: Sequence[Instance]) -> None:
+    """GeometryError if one slice of a sorted stack is missing.
+
+    One is missing where a gap is a whole multiple of those on both sides of it, or where every gap but the usual one is
+    such a multiple of it, and wherever it is wider than three of them; unless the slices beside it are that thick.
+    """
+    heights = np.array([height(one) for one in stack])
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    if (twice := int((gaps < _SAME_PLACE_MM).sum())) > 0:
+    odd = [k for k, gap in enumerate(gaps) if abs(gap - usual) > _allowed(heights) and not _thick(stack, k, gap)]
+    of_usual = [k for k in odd if _times(gaps[k], usual) > 1]
+    isolated = [k for k in odd if min(_times(gaps[k], gap) for gap in _beside(gaps, k)) > 1]
+    missing = of_usual if len(of_usual) == len(odd) else isolated
+    if missing:
+        k = missing[0]
+        usual = usual if missing is of_usual else float(gaps[k - 1 if k else 1])
         raise GeometryError(
-            f"{twice} of {len(stack)} slices lie where another one lies already",
-            expected="one slice a position",
-            remedy="split phases, echoes or repeats into series of their own",
-        )
-    allowed = max(UNEVEN * usual, ROUNDING_MM)
-    positions = np.array([one.position for one in stack])
-    step = (positions[-1] - positions[0]) / (len(stack) - 1)
-    away = np.linalg.norm(positions - positions[0] - np.arange(len(stack))[:, None] * step, axis=1)
-    if away.max() > allowed:
-        _name_the_gap(heights, away, usual, allowed)
-    along_row, along_column = _directions(stack[0])
-    affine = np.eye(4)
-    affine[:3, 0] = along_row * stack[0].spacing[1]
-    affine[:3, 1] = along_column * stack[0].spacing[0]
-    affine[:3, 2], affine[:3, 3] = step, positions[0]
-    return lps_to_ras(affine)
-
-
-def _name_the_gap(heights: np.ndarray, away: np.ndarray, usual: float, allowed: float) -> NoReturn:
-    gaps, count = np.diff(heights), len(heights)
-    k = int(np.abs(gaps - usual).argmax())
-    if abs(gaps[k] - usual) > allowed:
-        raise GeometryError(
-            f"Slices {k + 1} and {k + 2} of {count}, at {heights[k]:.2f} and {heights[k + 1]:.2f} mm along their"
-            f" normal, lie {gaps[k]:.2f} mm apart",
-            expected=f"{usual:.2f} mm, the median, and all slices within {allowed:.2f} mm of an even stack",
+            f"{_between(heights, k)}: {_times(gaps[k], usual) - 1} missing between them",
+            expected=f"{usual:.2f} mm, as far as the slices beside them lie apart",
             remedy="restore the missing slices, or open the two parts apart",
         )
-    k = int(away.argmax())
-    raise GeometryError(
-        f"Slice {k + 1} of {count}, at {heights[k]:.2f} mm, lies {away[k]:.2f} mm off the line of the others",
-        expected=f"at most {allowed:.2f} mm",
-        remedy="the gantry or the table moved: resample the parts apart",
-    )
 
 
-def _directions(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
+def height(instance: Instance) -> float:
+    """Where a slice lies along its normal, mm."""
+    return float(np.dot(normal(instance), instance.position))
+
+
+def normal(instance: Instance) -> np.ndarray:
+    """(3,) LPS+: row x column."""
     row, column = np.reshape(instance.orientation, (2, 3))
+    return np.cross(row, column)
+
+
+def _affine(first: Instance, step: np.ndarray) -> np.ndarray:
+    row, column = np.reshape(first.orientation, (2, 3))
     if abs(np.linalg.norm(np.cross(row, column)) - 1) > 1e-2:
         raise GeometryError(
             "ImageOrientationPatient is not two perpendicular unit vectors",
             expected="direction cosines as PS3.3 C.7.6.2.1.1 has them",
         )
-    return row, column
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = row * first.spacing[1], column * first.spacing[0]
+    affine[:3, 2], affine[:3, 3] = step, first.position
+    return lps_to_ras(affine)
 
 
-def _height(instance: Instance) -> float:
-    """Where a slice lies along its normal, mm."""
-    row, column = np.reshape(instance.orientation, (2, 3))
-    return float(np.dot(np.cross(row, column), instance.position))
+def _refuse_uneven(heights: np.ndarray, away: np.ndarray, allowed: float) -> NoReturn:
+    gaps = np.diff(heights)
+    usual = float(np.median(gaps))
+    k = int(np.abs(gaps - usual).argmax())
+    if abs(gaps[k] - usual) > allowed:
+        raise GeometryError(
+            _between(heights, k),
+            expected=f"{usual:.2f} mm, the median, and all slices within {allowed:.2f} mm of an even stack",
+            remedy=_STRAIGHTEN,
+        )
+    k = int(away.argmax())
+    raise GeometryError(
+        f"Slice {k + 1} of {len(heights)}, at {heights[k]:.2f} mm, lies {away[k]:.2f} mm off the line of the others",
+        expected=f"at most {allowed:.2f} mm; the gantry or the table moved",
+        remedy=_STRAIGHTEN,
+    )
+
+
+def _between(heights: np.ndarray, k: int) -> str:
+    return (
+        f"Slices {k + 1} and {k + 2} of {len(heights)}, at {heights[k]:.2f} and {heights[k + 1]:.2f} mm along their"
+        f" normal, lie {heights[k + 1] - heights[k]:.2f} mm apart"
+    )
+
+
+def _allowed(heights: np.ndarray) -> float:
+    return max(UNEVEN * float(np.median(np.diff(heights))), ROUNDING_MM)
+
+
+def _beside(gaps: np.ndarray, k: int) -> np.ndarray:
+    return np.concatenate([gaps[max(k - 1, 0) : k], gaps[k + 1 : k + 2]])
+
+
+def _times(gap: float, other: float) -> int:
+    """How many times the other a gap is, or 0 where it is neither a whole multiple nor beyond interpolation."""
+    times = round(gap / other)
+    whole = abs(gap - times * other) <= max(UNEVEN * gap, ROUNDING_MM)
+    return times if whole or gap > WIDEST * other else 0
+
+
+def _thick(stack: Sequence[Instance], k: int, gap: float) -> bool:
+    return min(one.header.get("slice_thickness", 0) for one in stack[k : k + 2]) >= (1 - UNEVEN) * gap
+
+
+def _positions(stack: Sequence[Instance]) -> np.ndarray:
+    return np.array([one.position for one in stack])
+
+
+def _nowhere(scan: Scan) -> Scan:
+    """An ultrasound volume knows its own frame of reference only: its spacing is true, its place unknown."""
+    return Scan(scan.array, scan.kind, scan.modality, spacing=scan.spacing, header=scan.header)
 
 
 def _alike(a: Instance, b: Instance) -> bool:

@@ -25,7 +25,10 @@ def noise() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def write_slices() -> Callable[..., None]:
-    """Write a CT series: slice k of the volume (K, J, I) goes to positions[k], in files named in `order`."""
+    """Write a CT series: slice k of the volume (K, J, I) goes to positions[k], in files named in `order`.
+
+    header: for all slices, or a list with one for each.
+    """
 
     def write(
         folder: Path,
@@ -34,7 +37,7 @@ def write_slices() -> Callable[..., None]:
         order: list[int] | None = None,
         series: str = "1.2.3",
         orientation: tuple[float, ...] = AXIAL,
-        header: dict | None = None,
+        header: dict | list[dict] | None = None,
         modality: str = "CT",
     ) -> None:
         order = list(range(len(volume))) if order is None else order
@@ -51,7 +54,7 @@ def write_slices() -> Callable[..., None]:
                 spacing=(0.7, 0.5),
                 position=positions[k],
                 orientation=orientation,
-                header=header,
+                header=header[k] if isinstance(header, list) else header,
             )
 
     return write

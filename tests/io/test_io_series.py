@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from medssl import find_scans, open_scan
-from medssl.errors import AmbiguousSeries, GeometryError
-from medssl.io import FoundScan
+from medssl.errors import AmbiguousSeries, GeometryError, UnreadableScan
+from medssl.io import FoundScan, SkippedFile
 from medssl.rng import stream
 
 
@@ -74,7 +74,7 @@ def test_rounded_positions_are_even_enough(tmp_path, noise, write_slices):
 
 def test_two_images_at_one_position_are_refused(tmp_path, noise, write_slices):
     write_slices(tmp_path, noise(4, 4, 4), np.array([[0.0, 0.0, z] for z in (0, 1, 1, 2)]))
-    with pytest.raises(GeometryError, match="1 of 4 slices lie where another one lies"):
+    with pytest.raises(GeometryError, match="1 to 2 times at each of 3 place"):
         open_scan(tmp_path)
 
 
@@ -94,21 +94,23 @@ def test_several_series_are_listed_and_chosen_by_name(tmp_path, noise, write_sli
     a, b = noise(3, 4, 4, name="a"), noise(4, 4, 4, name="b")
     write_slices(tmp_path / "x", a, np.array([[0.0, 0.0, z] for z in range(3)]), series="1.2.3")
     write_slices(tmp_path / "y", b, np.array([[0.0, 0.0, z] for z in range(4)]), series="1.2.4")
-    with pytest.raises(
-        AmbiguousSeries, match=r"(?s)3 file\(s\), series 1\.2\.3.*4 file\(s\), series 1\.2\.4"
-    ) as caught:
+    listed = r"(?s)CT volume 3 × 4 × 4, 3 file\(s\), series 1\.2\.3.*CT volume 4 × 4 × 4, 4 .*series 1\.2\.4"
+    with pytest.raises(AmbiguousSeries, match=listed) as caught:
         open_scan(tmp_path)
     assert "P1" not in str(caught.value)
     np.testing.assert_array_equal(open_scan(tmp_path, series="1.2.4").array[0], b)
 
 
-def test_a_localiser_falls_into_one_stack_a_plane(tmp_path, noise, write_slices):
+def test_perpendicular_planes_of_one_series_are_a_localizer(tmp_path, noise, write_slices):
     planes = {"axial": (1, 0, 0, 0, 1, 0), "coronal": (1, 0, 0, 0, 0, -1), "sagittal": (0, 1, 0, 0, 0, -1)}
     for name, plane in planes.items():
         write_slices(tmp_path / name, noise(1, 4, 4), np.zeros((1, 3)), orientation=plane, modality="MR")
     found = list(find_scans(tmp_path))
     assert len(found) == 3
-    assert all(isinstance(one, FoundScan) and one.kind == "image" for one in found)
+    assert all(isinstance(one, SkippedFile) and "localizer" in one.reason for one in found)
+    with pytest.raises(UnreadableScan, match="localizer"):
+        open_scan(tmp_path)
+    assert open_scan(tmp_path / "axial" / "000.dcm").kind == "image"
 
 
 def test_x_rays_of_one_series_stay_images(tmp_path, noise, write_slices):
