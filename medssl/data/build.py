@@ -10,7 +10,8 @@ import polars as pl
 from medssl.data.card import Card, Source
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import check_key, key_id, pseudonym
-from medssl.data.rows import Progress, Skips, fill, locate_files, raw_rows, walk
+from medssl.data.rows import Progress, fill, locate_files, raw_rows, walk
+from medssl.data.skips import Skips
 from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
 from medssl.errors import ManifestError
 

@@ -5,8 +5,8 @@ Every card gathers *raw columns* first, one row a case, and fills in everything 
 
 - `table`: the columns of one or more CSV files;
 - `pattern`: the fields of the file templates, e.g. `case` in `"{case}/{case}_t1.nii.gz"`, matched against the folder;
-- `scan`: whatever `medssl.io.find_scans` finds, as `path`, `patient`, `study`, `series`, `kind`, `modality` and the
-  header fields that it lets through.
+- `scan`: whatever `medssl.io.find_scans` finds, as `path`, `patient`, `accession`, `study`, `series`, `description`,
+  `kind`, `modality` and the header fields that it lets through.
 
 `join` adds the columns of one more table, and `extract` cuts new columns out of others by regular expression.
 Raw columns are kept in memory only: the manifest holds pseudonyms, and the labels and attributes that the card names.
@@ -27,6 +27,9 @@ from medssl.errors import ConfigError
 from medssl.types import Kind, Split
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
+_SCAN_IDS = ("patient", "accession", "study", "series")
+_SCAN_TEXTS = ("path", "description")
+"""Raw columns of `layout: scan` that name people, or may."""
 
 
 def fields(template: str) -> list[str]:
@@ -87,14 +90,23 @@ class Table(Config):
     """The split of all its rows; none: as the card's `split` says."""
 
 
+Mangling = Literal["zeros", "decimals", "spaces", "case"]
+"""What spreadsheets and typists do to ids: leading zeros lost, a trailing .0, spaces, other capitals."""
+
+
 class Join(Config):
-    """One more CSV file, whose columns are added to the cases that it names."""
+    """One more CSV file, whose columns are added to the cases that its rows name."""
 
     path: str
     """Relative to the data set's folder."""
 
     match: dict[str, str] = Field(min_length=1)
-    """{raw column: the column of this table that must be equal}."""
+    """{raw column: the column of this table that must be equal}; under `layout: scan` also `patient` (the MRN),
+    `accession`, `study` and `series` (UIDs), which go no further than this."""
+
+    ignore: list[Mangling] = []
+    """What does not count when ids are compared, on either side: leading zeros, a trailing .0 (decimals), spaces,
+    capitals (case)."""
 
 
 class Source(Config):
@@ -271,12 +283,16 @@ class Card(Config):
 
     def _privacy_mistakes(self) -> list[str]:
         identity = {name for template in self.patient for name in fields(template)}
+        texts: set[str] = set()
+        if self.layout == "scan":
+            identity, texts = identity.union(_SCAN_IDS), set(_SCAN_TEXTS)
         shown = {f"attribute {name!r}": source.source for name, source in self.attributes.items()}
         shown |= {f"label {name!r}": source.source for name, source in self.labels.derived.items()}
         shown |= {f"label {name!r}": f"{{{name}}}" for name in self.labels.columns}
-        shown |= {f"filter {item.reason!r}": item.source for item in self.filters}
+        asked = {f"filter {item.reason!r}": item.source for item in self.filters}
         mistakes = [f"{place} reads {hit!r}, which names the patient and may not enter a manifest"
-                    for place, template in shown.items() for hit in fields(template) if hit in identity]
+                    for places, closed in ((shown, identity | texts), (asked, identity))
+                    for place, template in places.items() for hit in fields(template) if hit in closed]
         ages = {**self.attributes, **self.labels.derived}
         mistakes += [f"{name!r} is an age: give it `unit: years`, so that ages above 89 become 90"
                      for name, source in ages.items() if name.casefold() == "age" and source.unit != "years"]

@@ -18,7 +18,7 @@ import polars as pl
 
 from medssl import __version__
 from medssl.data.card import Card
-from medssl.data.rows import SKIPPED
+from medssl.data.skips import SKIPPED
 from medssl.data.split import SPLITS
 from medssl.errors import ManifestError
 from medssl.files import whole, write_whole

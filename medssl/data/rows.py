@@ -6,7 +6,6 @@ files of a scanned series, in order), `split:table` (the split that a table stat
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,37 +13,13 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from medssl.data.card import Card, Join, fields, literals, template_regex
+from medssl.data.card import Card, fields, literals, template_regex
+from medssl.data.join import joined
+from medssl.data.skips import Skips
+from medssl.data.table import read_table, require_columns
 from medssl.errors import ManifestError
 
 Progress = Callable[[int, int], None]
-
-RESERVED = ("file:", "slices:", "split:")
-BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
-SKIPPED = {"what": pl.String, "case_id": pl.String, "reason": pl.String, "remedy": pl.String, "count": pl.Int64}
-
-
-class Skips:
-    """What was left out, with the reason. `what` holds paths: it is for the terminal and is never saved."""
-
-    def __init__(self) -> None:
-        self._parts: list[pl.DataFrame] = []
-
-    def add(self, what: pl.Series | list[str], reason: str, remedy: str, case_ids: pl.Series | None = None) -> None:
-        """Notes a row for each of `what`."""
-        if len(what):
-            part = pl.DataFrame({"what": what, "case_id": case_ids}, schema_overrides={"case_id": pl.String})
-            told = {"reason": pl.lit(reason), "remedy": pl.lit(remedy), "count": pl.lit(1, pl.Int64)}
-            self._parts.append(part.with_columns(**told))
-
-    def add_count(self, example: str, count: int, reason: str, remedy: str) -> None:
-        """Notes many alike in one row."""
-        row = {"what": [example], "case_id": [None], "reason": [reason], "remedy": [remedy], "count": [count]}
-        self._parts.append(pl.DataFrame(row, schema=SKIPPED))
-
-    def frame(self) -> pl.DataFrame:
-        empty = pl.DataFrame(schema=SKIPPED)
-        return pl.concat([empty, *(part.select(list(SKIPPED)) for part in self._parts)])
 
 
 def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progress: Progress | None) -> pl.DataFrame:
@@ -62,7 +37,7 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
     early = {column: pattern for column, pattern in card.extract.items() if column in frame.columns}
     frame = _extracted(frame, early)  # before the join, which may go by what is cut out here
     if card.join:
-        frame = _joined(frame, card.join, folder, skips)
+        frame = joined(frame, card.join, folder, skips)
     frame = _extracted(frame, {column: card.extract[column] for column in card.extract if column not in early})
     if card.layout == "scan":  # a header field that no scan of this folder carries is blank, not a mistake
         absent = [name for name in card.named_columns() if name not in frame.columns]
@@ -108,20 +83,6 @@ def fill(template: str, *, skip_blanks: bool = False) -> pl.Expr:
     return pl.when(~pl.all_horizontal(pl.col(name).is_null() for name in names) & (whole != "")).then(whole)
 
 
-def require_columns(wanted: list[str], frame: pl.DataFrame, asker: str, origin: str) -> None:
-    """ManifestError that names every column of `wanted` that `frame` lacks, each with its nearest match."""
-    found = [name for name in frame.columns if not name.startswith(RESERVED)]
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        near = {name: difflib.get_close_matches(name, found, n=1, cutoff=0.6) for name in missing}
-        listed = ", ".join(f"{name!r}" + (f" (nearest: {near[name][0]!r})" if near[name] else "") for name in missing)
-        raise ManifestError(
-            f"{asker[0].upper()}{asker[1:]} asks for column {listed}, which {origin} does not have",
-            expected=f"one of the columns found: {', '.join(found)}",
-            remedy="correct the name in the card, or the table's header",
-        )
-
-
 def walk(folder: Path, progress: Progress | None = None) -> list[str]:
     """Every file below `folder` by its path within it; hidden ones are left out, a linked folder is entered once."""
     root, found = str(folder), []
@@ -144,25 +105,6 @@ def walk(folder: Path, progress: Progress | None = None) -> list[str]:
         if progress:
             progress(len(found), 0)
     return found
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """A CSV file with every cell as text, exactly as written; blank cells and NA become null."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, null_values=BLANK)
-    except FileNotFoundError:
-        near = ", ".join(sorted(p.name for p in path.parent.glob("*.csv"))) if path.parent.is_dir() else ""
-        raise ManifestError(f"No table {path}", expected="the CSV file that the card names",
-                            remedy=f"give the folder that holds it{f'; here are: {near}' if near else ''}") from None
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ManifestError(f"The table {path} cannot be read: {reason}", expected="a CSV file in UTF-8 with a header",
-                            remedy="save it as UTF-8 CSV with the same number of cells in every row") from None
-    frame = frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
-    return frame.with_columns(pl.all().str.strip_chars().replace(dict.fromkeys(BLANK)))
 
 
 def _table_rows(folder: Path, path: str, split: str | None) -> pl.DataFrame:
@@ -213,8 +155,9 @@ def _scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) 
         else:
             slices = [path.relative_to(folder).as_posix() for path in found.paths]
             header = {name: None if value is None else str(value) for name, value in found.header.items()}
-            own = {"path": min(slices), "patient": found.patient or None, "study": found.study or None,
-                   "series": found.series, "kind": found.kind, "modality": found.modality}
+            own = {"path": min(slices), "patient": found.patient or None, "accession": found.accession or None,
+                   "study": found.study or None, "series": found.series, "description": found.description,
+                   "kind": found.kind, "modality": found.modality}
             rows.append({**header, **own, "file:image": min(slices), "slices:image": slices})
         if progress:
             progress(count, 0)
@@ -226,24 +169,6 @@ def _scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) 
         )
     schema = dict.fromkeys((name for row in rows for name in row), pl.String) | {"slices:image": pl.List(pl.String)}
     return pl.DataFrame(rows, schema=schema)
-
-
-def _joined(frame: pl.DataFrame, join: Join, folder: Path, skips: Skips) -> pl.DataFrame:
-    other = read_table(folder / join.path)
-    left, right = list(join.match), list(join.match.values())
-    require_columns(left, frame, "`join`", "the card's rows")
-    require_columns(right, other, "`join`", join.path)
-    doubled = other.filter(pl.struct(right).is_duplicated())
-    if doubled.height:
-        raise ManifestError(f"{join.path} names {doubled.select(right).n_unique()} case(s) more than once",
-                            expected="one row a case", remedy=f"make {', '.join(right)} unique in that table")
-    clash = [name for name in other.columns if name in frame.columns and name not in right]
-    other = other.drop(clash)
-    unused = other.join(frame, left_on=right, right_on=left, how="anti")
-    if unused.height:
-        skips.add_count(f"{join.path}: {unused[right[0]][0]}", unused.height, "row of the joined table without a case",
-                        "copy the missing case, or leave it")
-    return frame.join(other, left_on=left, right_on=right, how="left", maintain_order="left", coalesce=True)
 
 
 def _extracted(frame: pl.DataFrame, extract: Mapping[str, str]) -> pl.DataFrame:
