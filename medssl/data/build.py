@@ -10,9 +10,10 @@ import polars as pl
 from medssl.data.card import Card, Source
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import check_key, key_id, pseudonym
-from medssl.data.rows import Progress, fill, locate_files, raw_rows, walk
+from medssl.data.rows import Progress, locate_files, raw_rows, walk
 from medssl.data.skips import Skips
 from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
+from medssl.data.template import fill
 from medssl.errors import ManifestError
 
 SPLIT_WORDS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
@@ -63,16 +64,12 @@ def _filtered(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
         skips.add(frame.filter(~stays).select(shown).to_series(), f"left out by the card: {item.reason}",
                   "change the card's `filters` to keep it")
         frame = frame.filter(stays)
-    if card.layout == "scan" and card.kind:
-        other = frame.filter(pl.col("kind") != card.kind)
-        skips.add(other["path"], f"not a {card.kind}, as the card asks for", "remove the card's `kind` to keep it")
-        frame = frame.filter(pl.col("kind") == card.kind)
     return frame
 
 
 def _identified(frame: pl.DataFrame, card: Card, key: bytes, skips: Skips) -> pl.DataFrame:
     """Adds case_id, the raw `id:patient`, patient_id and study_id; rows without a patient are skipped."""
-    first = f"file:{card.channels[0]}"
+    first = f"file:{card.channel_names[0]}"
     case_ids = [pseudonym(key, "c", card.name, path) for path in frame[first]]
     frame = frame.with_columns(
         pl.Series("case_id", case_ids, dtype=pl.String),
@@ -178,7 +175,7 @@ def _refuse_dates(name: str, source: Source, value: pl.Series) -> None:
 
 def _without_doubles(cases: pl.DataFrame, frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
     """One row a case: equal rows become one, and rows that contradict each other all go."""
-    cases = cases.with_columns(frame[f"file:{card.channels[0]}"].alias("what"))
+    cases = cases.with_columns(frame[f"file:{card.channel_names[0]}"].alias("what"))
     repeated = cases.is_duplicated() & ~cases.select(pl.int_range(pl.len()).over(cases.columns) == 0).to_series()
     again = cases.filter(repeated)
     skips.add(again["what"], "row that repeats another", "remove the repetition", again["case_id"])
@@ -192,10 +189,12 @@ def _without_doubles(cases: pl.DataFrame, frame: pl.DataFrame, card: Card, skips
 def _files(frame: pl.DataFrame, card: Card, folder: Path) -> pl.DataFrame:
     """(case_id, role, path): absolute paths, one row a file, the slices of a series in their order."""
     if card.layout == "scan":
-        files = frame.select("case_id", role=pl.lit("image"), path="slices:image").explode("path")
+        roles = [(role, f"slices:{role}") for role in card.channel_names]
     else:
-        roles = [*card.channels, "mask"]
-        files = pl.concat(frame.select("case_id", role=pl.lit(role), path=f"file:{role}") for role in roles)
+        roles = [(role, f"file:{role}") for role in (*card.channel_names, "mask")]
+    files = pl.concat(frame.select("case_id", role=pl.lit(role), path=column) for role, column in roles)
+    if card.layout == "scan":
+        files = files.explode("path")
     return files.filter(pl.col("path").is_not_null()).with_columns(path=f"{folder}/" + pl.col("path"))
 
 

@@ -23,34 +23,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from medssl.config import Config, read_yaml, validate
 from medssl.data.split import SPLITS
+from medssl.data.template import fields
 from medssl.errors import ConfigError
 from medssl.types import Kind, Split
 
-_FIELD = re.compile(r"\{([^{}]+)\}")
 _SCAN_IDS = ("patient", "accession", "study", "series")
 _SCAN_TEXTS = ("path", "description")
 """Raw columns of `layout: scan` that name people, or may."""
-
-
-def fields(template: str) -> list[str]:
-    """The columns that a template names, in order, each once."""
-    return list(dict.fromkeys(_FIELD.findall(template)))
-
-
-def literals(template: str) -> list[str]:
-    """The text around a template's fields; as many pieces as `_FIELD` has matches, and one."""
-    return _FIELD.split(template)[::2]
-
-
-def template_regex(template: str) -> re.Pattern[str]:
-    """Matches the paths that a template can make; a field holds no slash, and is the same wherever it stands."""
-    pattern, seen = "", {}
-    for text, name in zip(literals(template), [*_FIELD.findall(template), None], strict=True):
-        pattern += re.escape(text)
-        if name is not None:
-            pattern += f"(?P=f{seen[name]})" if name in seen else f"(?P<f{len(seen)}>[^/]+)"
-            seen.setdefault(name, len(seen))
-    return re.compile(pattern)
 
 
 def _template(text: str) -> str:
@@ -204,6 +183,10 @@ class Card(Config):
     files: dict[str, Template] = {}
     """{channel: path within the folder}, in the order of the channels; a single channel is called image."""
 
+    channels: dict[str, Annotated[dict[str, Regex], Field(min_length=1)]] = {}
+    """{channel: {raw column: regular expression that matches it as a whole, whatever its capitals}}; under
+    `layout: scan`. A case is then a study in which one scan fits each channel, with the raw columns of the first."""
+
     mask: Template | None = None
     """Path of the segmentation; a case without one is kept as unlabelled."""
 
@@ -227,8 +210,8 @@ class Card(Config):
         return self.namespace or self.name
 
     @property
-    def channels(self) -> list[str]:
-        return list(self.files) or ["image"]
+    def channel_names(self) -> list[str]:
+        return [*self.files, *self.channels] or ["image"]
 
     @property
     def label_names(self) -> list[str]:
@@ -264,7 +247,7 @@ class Card(Config):
         doubled = [name for name in self.labels.derived if name in self.labels.columns]
         if doubled:
             mistakes.append(f"label {doubled[0]!r} is both a column and derived")
-        if "mask" in self.files:
+        if "mask" in self.channel_names:
             mistakes.append("a channel cannot be called mask; give its path as `mask:`")
         if mistakes:
             raise ValueError("; ".join(mistakes))
@@ -273,8 +256,11 @@ class Card(Config):
     def _layout_mistakes(self) -> list[str]:
         always = ("files", "kind", "modality")
         wanted = {"table": ("tables", *always), "pattern": always, "scan": ()}
-        useless = {"table": (), "pattern": ("tables",), "scan": ("tables", "files", "mask")}
-        mistakes = [f"layout {self.layout} needs `{name}`" for name in wanted[self.layout] if not getattr(self, name)]
+        if self.channels:
+            wanted["scan"] = ("kind", "study")
+        useless = {"table": ("channels",), "pattern": ("channels", "tables"), "scan": ("tables", "files", "mask")}
+        layout = "layout scan with `channels`" if self.channels else f"layout {self.layout}"
+        mistakes = [f"{layout} needs `{name}`" for name in wanted[self.layout] if not getattr(self, name)]
         mistakes += [f"layout {self.layout} has no use for `{n}`" for n in useless[self.layout] if getattr(self, n)]
         templates = [*self.files.values(), *filter(None, [self.mask])]
         if self.layout == "pattern" and len({frozenset(fields(template)) for template in templates}) > 1:

@@ -44,7 +44,7 @@ def joined(frame: pl.DataFrame, join: Join, folder: Path, skips: Skips) -> pl.Da
         raise ManifestError(f"{join.path} names {doubled} case(s) more than once", expected="one row a case",
                             remedy=f"make {', '.join(right)} unique in that table")
     has_case, has_row = _are_in(rows, cases), _are_in(cases, rows)
-    if other.height and not has_case.any():
+    if frame.height and other.height and not has_case.any():
         raise _no_match(frame.select(left), other.select(right), join)
     skips.add_count(join.path, nameless, "row of the joined table without an id", "fill in the id, or remove the row")
     skips.add_count(join.path, int((~has_row).sum()), "columns of a case that has no row in the joined table",

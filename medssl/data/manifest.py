@@ -63,7 +63,7 @@ class Manifest:
     @property
     def channels(self) -> list[str]:
         """Roles of the image files, in the order of the array's channels."""
-        return self.card.channels
+        return self.card.channel_names
 
     @property
     def regions(self) -> Mapping[str, list[int]]:

@@ -1,6 +1,6 @@
 """Card + folder -> raw rows: one row a case, its raw columns as text, and the files that belong to it.
 
-Names of the columns that are not raw: `file:<role>` (path within the folder, null where absent), `slices:image` (all
+Names of the columns that are not raw: `file:<role>` (path within the folder, null where absent), `slices:<role>` (all
 files of a scanned series, in order), `split:table` (the split that a table states).
 """
 
@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from medssl.data.card import Card, fields, literals, template_regex
+from medssl.data.card import Card
 from medssl.data.join import joined
+from medssl.data.scanned import Progress, one_row_a_study, scanned
 from medssl.data.skips import Skips
 from medssl.data.table import read_table, require_columns
+from medssl.data.template import fields, fill, literals, template_regex
 from medssl.errors import ManifestError
-
-Progress = Callable[[int, int], None]
 
 
 def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progress: Progress | None) -> pl.DataFrame:
     """The raw rows by the card's layout, with joined and extracted columns; no column that the card names is absent."""
     if card.layout == "scan":
-        frame = _scanned(card, folder, skips, progress)
+        frame = scanned(card, folder, skips, progress)
     elif card.layout == "table":
         tables = [_table_rows(folder, table.path, table.split) for table in card.tables]
         for table, rows in zip(card.tables, tables, strict=True):
@@ -35,7 +35,9 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
     else:
         frame = _matched(card, folder, present)
     early = {column: pattern for column, pattern in card.extract.items() if column in frame.columns}
-    frame = _extracted(frame, early)  # before the join, which may go by what is cut out here
+    frame = _extracted(frame, early)  # before the join, which may go by what is cut out here, as studies may
+    if card.channels:
+        frame = one_row_a_study(frame, card, skips)
     if card.join:
         frame = joined(frame, card.join, folder, skips)
     frame = _extracted(frame, {column: card.extract[column] for column in card.extract if column not in early})
@@ -69,18 +71,6 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
         skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
         skips.add(_shown(other, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")
     return frame.filter(pl.col("absent") == "").drop("absent")
-
-
-def fill(template: str, *, skip_blanks: bool = False) -> pl.Expr:
-    """The template's text for each row: null when any field is blank, or with `skip_blanks` only when all are."""
-    names = re.findall(r"\{([^{}]+)\}", template)
-    columns = [pl.col(name).fill_null("") if skip_blanks else pl.col(name) for name in names]
-    text = pl.concat_str([part for pair in zip(map(pl.lit, literals(template)), [*columns, pl.lit("")], strict=True)
-                          for part in pair])
-    if not skip_blanks:
-        return text
-    whole = text.str.replace_all(r"\s+", " ").str.strip_chars()
-    return pl.when(~pl.all_horizontal(pl.col(name).is_null() for name in names) & (whole != "")).then(whole)
 
 
 def walk(folder: Path, progress: Progress | None = None) -> list[str]:
@@ -143,32 +133,6 @@ def _folder_within(path: str, regexes: list[tuple[re.Pattern[str], list[str]]]) 
         if any(regex.fullmatch("/".join(parts[depth:])) for regex, _ in regexes):
             return "/".join(parts[:depth])
     return None
-
-
-def _scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -> pl.DataFrame:
-    from medssl.io import SkippedFile, find_scans  # readers are loaded only where scans are looked for
-
-    rows: list[dict[str, str | list[str] | None]] = []
-    for count, found in enumerate(find_scans(folder), start=1):
-        if isinstance(found, SkippedFile):
-            skips.add([str(found.path)], found.reason, "mend or remove the file, if it was to be used")
-        else:
-            slices = [path.relative_to(folder).as_posix() for path in found.paths]
-            header = {name: None if value is None else str(value) for name, value in found.header.items()}
-            own = {"path": min(slices), "patient": found.patient or None, "accession": found.accession or None,
-                   "study": found.study or None, "series": found.series, "description": found.description,
-                   "kind": found.kind, "modality": found.modality}
-            rows.append({**header, **own, "file:image": min(slices), "slices:image": slices})
-        if progress:
-            progress(count, 0)
-    if not rows:
-        raise ManifestError(
-            f"No scan in {folder} can be read; {skips.frame().height} file(s) were skipped",
-            expected="DICOM, NIfTI, image or video files",
-            remedy="check the folder; `medssl.find_scans` gives each file's reason",
-        )
-    schema = dict.fromkeys((name for row in rows for name in row), pl.String) | {"slices:image": pl.List(pl.String)}
-    return pl.DataFrame(rows, schema=schema)
 
 
 def _extracted(frame: pl.DataFrame, extract: Mapping[str, str]) -> pl.DataFrame:

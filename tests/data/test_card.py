@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medssl.data.card import Card, template_regex
+from medssl.data.card import Card
+from medssl.data.template import template_regex
 from medssl.errors import ConfigError
 
 CARDS = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
@@ -42,7 +43,7 @@ def test_nine_cards_are_there() -> None:
 def test_brats_regions_keep_their_order_and_the_number_of_their_year(card) -> None:
     assert list(card("brats2021").regions.items()) == [("WT", [1, 2, 4]), ("TC", [1, 4]), ("ET", [4])]
     assert card("brats2023_gli").regions == {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
-    assert card("brats2021").channels == card("brats2023_gli").channels == ["t1", "t1ce", "t2", "flair"]
+    assert card("brats2021").channel_names == card("brats2023_gli").channel_names == ["t1", "t1ce", "t2", "flair"]
 
 
 @pytest.mark.parametrize(
