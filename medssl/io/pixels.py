@@ -18,6 +18,7 @@ from medssl.io.intensity import invert, rescale
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 CUT = "copy it again from its source"
 
@@ -179,14 +180,19 @@ def _opened(instance: Instance) -> Dataset:
 
 def _plugin(instance: Instance) -> str | None:
     """pydicom's decoder for a file, "" where none is needed, None where it has none."""
-    from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    syntax = UID(instance.syntax)
+    if instance.syntax == _JPEG_EXTENDED and instance.stored > 8:
+        return None
+    return decoder_plugin(UID(instance.syntax))
+
+
+def decoder_plugin(syntax: UID) -> str | None:
+    """The preferred of pydicom's decoders for a transfer syntax, "" where none is needed, None where it has none."""
+    from pydicom.pixels import get_decoder
+
     if not syntax.is_encapsulated:
         return ""
-    if syntax == _JPEG_EXTENDED and instance.stored > 8:
-        return None
     return min(get_decoder(syntax).available_plugins, key=_PLUGINS.index, default=None)
 
 
