@@ -1,6 +1,7 @@
 """Bytes to Scan: DICOM, NIfTI, PNG, JPEG, TIFF, AVI and MP4, told apart by content."""
 
-from medssl.io.found import FoundScan, SkippedFile
-from medssl.io.open import find_scans, open_scan
+from medssl.io.found import FoundMask, FoundScan, SkippedFile
+from medssl.io.open import find_mask, find_scans, frame_of_reference, open_mask, open_scan
 
-__all__ = ["FoundScan", "SkippedFile", "find_scans", "open_scan"]
+__all__ = ["FoundMask", "FoundScan", "SkippedFile", "find_mask", "find_scans", "frame_of_reference", "open_mask",
+           "open_scan"]

@@ -47,3 +47,15 @@ class SkippedFile:
 
     path: Path
     reason: str
+
+
+@dataclass(frozen=True)
+class FoundMask(SkippedFile):
+    """A file that is no scan but draws structures on one: a DICOM segmentation or RT structure set.
+
+    refers_to: SeriesInstanceUIDs of the scans that it draws on.
+    structures: their names as the file has them, each once; free text, in memory only and never printed.
+    """
+
+    refers_to: frozenset[str] = field(default=frozenset(), repr=False)
+    structures: tuple[str, ...] = field(default=(), repr=False)

@@ -1,4 +1,5 @@
-"""The two doors into medssl: `open_scan` reads one scan, `find_scans` walks a tree. Content decides, never a suffix."""
+"""The doors into medssl: `open_scan` reads one scan, `open_mask` its mask, `find_scans` walks a tree. Content decides,
+never a suffix."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from medssl.io import duplicates, nifti
 from medssl.io.assemble import Assembly, Refused, Time, assemble
 from medssl.io.cine import read_cine
 from medssl.io.dicom import Instance, read_instances
-from medssl.io.found import FoundScan, SkippedFile
+from medssl.io.found import FoundMask, FoundScan, SkippedFile
+from medssl.io.masks import Structures, inspect_mask, read_mask
 from medssl.io.pixels import CUT
 from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, stacks
@@ -98,7 +100,7 @@ def _walk(folder: Path, time: Time, straighten: bool) -> Iterator[End]:
             with _guard(path):
                 found = _inspect(path, seen)
         except MedsslError as error:
-            yield SkippedFile(path, error.what), None
+            yield find_mask(path, error.what) or SkippedFile(path, error.what), None
             continue
         if isinstance(found, FoundScan):
             yield found, None
@@ -128,6 +130,38 @@ def _ends(slices: list[Instance], time: Time, straighten: bool) -> list[End]:
             paths = dict.fromkeys(part.path for part in one.parts)
             ends += [(SkippedFile(path, one.error.what), one) for path in paths]
     return ends
+
+
+def open_mask(
+    paths: Sequence[Path], structures: Structures, image: Scan | None = None, image_file: Path | None = None
+) -> Scan:
+    """Draw structures of DICOM segmentations or RT structure sets on an image's grid; `read_mask` says how.
+
+    Args:
+        image_file: a file of the image, whose frame of reference the masks must share where it is DICOM.
+    """
+    with _guard(paths[0]):
+        return read_mask(paths, structures, image, frame_of_reference(image_file) if image_file else None)
+
+
+def find_mask(path: Path, reason: str = "") -> FoundMask | None:
+    """What a DICOM segmentation or RT structure set says of itself; None for any other file, and for a broken one."""
+    try:
+        with _guard(path):
+            return inspect_mask(path, reason) if sniff(path) == "dicom" else None
+    except MedsslError:
+        return None
+
+
+def frame_of_reference(path: Path) -> str | None:
+    """FrameOfReferenceUID of a DICOM file, to compare and not to keep; None where there is none."""
+    from pydicom import dcmread
+
+    with _guard(path):
+        if sniff(path) != "dicom":
+            return None
+        data = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+        return str(data.get("FrameOfReferenceUID") or "").strip() or None
 
 
 def sniff(path: Path) -> Format:
