@@ -72,7 +72,11 @@ def same_grid(a: Scan, b: Scan, tolerance_mm: float = 1e-3) -> bool:
     """
     if a.affine is None or b.affine is None or a.array.shape[-3:] != b.array.shape[-3:]:
         return False
-    k, j, i = a.array.shape[-3:]
+    return corners_apart(a.affine, b.affine, a.array.shape[-3:]) <= tolerance_mm
+
+
+def corners_apart(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The largest distance in mm between the corner voxels of a (K, J, I) volume under two affines."""
+    k, j, i = shape
     corners = np.array([(*corner, 1) for corner in product((0, i - 1), (0, j - 1), (0, k - 1))], dtype=np.float64)
-    distance = np.linalg.norm(corners @ (a.affine - b.affine).T, axis=1)
-    return bool(distance.max() <= tolerance_mm)
+    return float(np.linalg.norm(corners @ (a - b).T, axis=1).max())

@@ -175,9 +175,9 @@ def sniff(path: Path) -> Format:
     if (start[:4] == b"RIFF" and start[8:12] == b"AVI ") or (start[4:8] == b"ftyp" and start[8:12] not in _STILLS):
         return "cine"
     if start[:2] == b"\x1f\x8b":
-        with _cut_short():
-            start = nifti.head(path)
-    if _nifti(start) or (path.suffix.lower() == ".img" and nifti.pair_of(path)[0].exists()):
+        start = nifti.head(path)
+    header = nifti.pair_of(path)[0]
+    if _nifti(start) or (header != path and header.exists()):
         return "nifti"
     if not start:
         raise UnreadableScan("An empty file", expected=_KNOWN, remedy="copy or export it again")
@@ -332,11 +332,3 @@ def _guard(path: Path) -> Iterator[None]:
     finally:
         for logger in loud:
             logger.disabled = False
-
-
-@contextmanager
-def _cut_short() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        raise UnreadableScan("A damaged gzip stream", expected="a whole .nii.gz", remedy=CUT) from None
