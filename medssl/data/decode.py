@@ -78,9 +78,9 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
         _require_same_grid(first, scan, "the mask" if role == "mask" else f"channel {role!r}")
     scans = {role: _canonical(scan) for role, scan in scans.items()}
     array = np.concatenate([np.asarray(scans[channel].array, dtype=np.float32) for channel in files.channels])
-    if not np.isfinite(array).all():
-        raise UnreadableScan("The image holds NaN or infinite values", expected="finite numbers",
-                             remedy="export it again, or leave the case out")
+    if strange := array.size - int(np.isfinite(array).sum()):
+        raise UnreadableScan(f"The image holds NaN or infinite values in {strange} of {array.size} voxels",
+                             expected="finite numbers", remedy="export it again, or leave the case out")
     mask = _labels(scans["mask"].array[0]) if "mask" in scans else None
     if len(files.channels) == 1 and len(array) == 3 and files.kind != "volume":
         array = array.mean(axis=0, keepdims=True)  # a grey picture saved as colour
