@@ -69,7 +69,7 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     if missing:
         raise ManifestError(f"Channels {', '.join(missing)} are missing", expected=f"{', '.join(files.channels)}",
                             remedy="leave the case out, or name fewer channels in the card")
-    scans = {role: _open(files, role) for role in [*files.channels, *(["mask"] if "mask" in files.paths else [])]}
+    scans = {role: open_role(files, role) for role in [*files.channels, *(["mask"] if "mask" in files.paths else [])]}
     first = scans[files.channels[0]]
     if first.kind != files.kind:
         raise UnreadableScan(f"The file holds a {first.kind} where the manifest says {files.kind}",
@@ -97,7 +97,8 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     return Sample(case_id, array, mask, spacing)
 
 
-def _open(files: Files, role: str) -> Scan:
+def open_role(files: Files, role: str) -> Scan:
+    """One of the case's files, or its series of them, as it is stored."""
     from medssl.io import FoundScan, open_scan  # a machine that holds only a prepared cache needs no reader
 
     paths = files.paths[role]
@@ -112,13 +113,18 @@ def _canonical(scan: Scan) -> Scan:
 
 def _require_same_grid(reference: Scan, other: Scan, name: str) -> None:
     """Of the files as stored: those on one grid are then turned alike. GeometryError says what differs."""
-    shape, wanted = other.array.shape[1:], reference.array.shape[1:]
-    found = f"shape {shape}" if shape != wanted else None
-    if found is None and reference.kind == "volume":
-        found = _otherwise_placed(reference, other)
-    if found:
-        raise GeometryError(f"{name} lies on another grid: {found}", expected=f"the image's grid, shape {wanted}",
+    if found := grid_difference(reference, other):
+        raise GeometryError(f"{name} lies on another grid: {found}",
+                            expected=f"the image's grid, shape {reference.array.shape[1:]}",
                             remedy="resample it onto the image with the nearest neighbour, or leave the case out")
+
+
+def grid_difference(reference: Scan, other: Scan) -> str | None:
+    """What is otherwise about the grid of `other`, in words: its shape, or where a volume lies. None: one grid."""
+    shape = other.array.shape[1:]
+    if shape != reference.array.shape[1:]:
+        return f"shape {shape}"
+    return _otherwise_placed(reference, other) if reference.kind == "volume" else None
 
 
 def _otherwise_placed(a: Scan, b: Scan) -> str | None:
