@@ -114,13 +114,16 @@ def check(
 
     Example: medssl check chexpert.parquet --deep
     """
-    from medssl.data.check import check as check_manifest
+    from medssl.data.checks import check as find_faults
+    from medssl.data.checks import gather
     from medssl.data.manifest import Manifest
     from medssl.train.monitor import Bar
 
-    table = Manifest.load(manifest)
-    with Bar("check") as progress:
-        findings = check_manifest(table, deep, progress)
+    table, facts = Manifest.load(manifest), None
+    if deep:
+        with Bar("check") as progress:
+            facts = gather(table, progress=progress)
+    findings = find_faults(table, facts)
     for finding in findings:
         print(f"{finding.level}: {finding.what}")
         for name in ("expected", "remedy"):

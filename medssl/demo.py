@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medssl.data.build import build
 from medssl.data.card import Card
-from medssl.data.check import check
+from medssl.data.checks import check
 from medssl.data.manifest import Manifest
 from medssl.data.source import open_data
 from medssl.errors import ConfigError, ManifestError

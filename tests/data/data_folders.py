@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from medssl.data.card import Card
+from medssl.data.checks import Finding
 from medssl.data.manifest import Manifest
 from medssl.rng import stream
 
@@ -21,9 +22,9 @@ def write_picture(path: Path, number: int) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def write_volume(path: Path, array: np.ndarray, offset: float = 0.0) -> None:
+def write_volume(path: Path, array: np.ndarray, offset: float = 0.0, spacing: float = 1.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.eye(4)
+    affine = np.diag([spacing] * 3 + [1.0])
     affine[:3, 3] = offset
     nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), affine), path)
 
@@ -48,3 +49,15 @@ def told_by(folder: Path, text: str) -> bool:
         if text in content:
             return True
     return False
+
+
+def found(findings: list[Finding], text: str) -> Finding:
+    """The one finding that says `text`."""
+    hits = [finding for finding in findings if text in finding.what]
+    assert len(hits) == 1, [finding.what for finding in findings]
+    return hits[0]
+
+
+def case_of(manifest: Manifest, name: str) -> str:
+    """The case whose first file's path holds `name`."""
+    return manifest.files.filter(pl.col("path").str.contains(name, literal=True))["case_id"][0]

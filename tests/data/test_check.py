@@ -1,39 +1,19 @@
-"""What `check` finds, and that it finds nothing in a sound set."""
+"""What `check` finds in the tables of a manifest and the sizes of its files."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from data_folders import changed, write_volume
+from data_folders import case_of, found
 
 from medssl.data.build import build
-from medssl.data.check import Finding, check, correlation_ratio
-from medssl.data.manifest import Manifest
-
-
-def found(findings: list[Finding], text: str) -> Finding:
-    hits = [finding for finding in findings if text in finding.what]
-    assert len(hits) == 1, [finding.what for finding in findings]
-    return hits[0]
-
-
-def case_of(manifest: Manifest, name: str) -> str:
-    """The case whose first file's path holds `name`."""
-    return manifest.files.filter(pl.col("path").str.contains(name, literal=True))["case_id"][0]
-
-
-def test_a_sound_set_has_no_error_even_in_depth(brats: Path, card, key) -> None:
-    told: list[tuple[int, int]] = []
-    findings = check(build(card("brats2021"), brats, key), deep=True, progress=lambda *counts: told.append(counts))
-    assert not [finding.what for finding in findings if finding.level == "error"]
-    assert found(findings, "1 of 4 cases have no mask").level == "note"
-    assert found(findings, "in train").level == "warning"  # a handful of patients
-    assert told[-1] == (4, 4)
+from medssl.data.checks import check, finding_table
+from medssl.data.checks.attributes import correlation_ratio
+from medssl.data.checks.labels import class_counts
 
 
 def test_files_that_went_missing_or_empty_after_the_build(brats: Path, card, key) -> None:
@@ -48,41 +28,6 @@ def test_files_that_went_missing_or_empty_after_the_build(brats: Path, card, key
     assert [finding.level for finding in findings] == sorted(
         (finding.level for finding in findings), key=["error", "warning", "note"].index
     )
-    deep = check(manifest, deep=True)
-    assert found(deep, "t2: ").cases == [case_of(manifest, "00001")]
-
-
-def test_depth_finds_foreign_grids_strange_values_and_unreadable_files(brats: Path, card, key) -> None:
-    mask = np.zeros((5, 4, 3))
-    mask[0, 0] = 3
-    write_volume(brats / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz", mask)
-    write_volume(brats / "BraTS2021_00001" / "BraTS2021_00001_seg.nii.gz", np.zeros((5, 4, 2)))
-    write_volume(brats / "BraTS2021_00002" / "BraTS2021_00002_seg.nii.gz", np.zeros((5, 4, 3)), offset=2.0)
-    (brats / "BraTS2021_00003" / "BraTS2021_00003_flair.nii.gz").write_bytes(b"no volume at all")
-    manifest = build(card("brats2021"), brats, key)
-    assert not [finding for finding in check(manifest) if finding.level == "error"]
-    deep = check(manifest, deep=True)
-    for text, name in [("mask values 3 are in no region", "00000"), ("mask has another shape", "00001"),
-                       ("mask lies elsewhere", "00002"), ("flair: ", "00003")]:
-        finding = found(deep, text)
-        assert (finding.level, finding.cases) == ("error", [case_of(manifest, name)])
-        assert finding.remedy
-        assert name not in finding.what
-
-
-def test_copies_across_splits_are_errors_and_within_one_warnings(chexpert: Path, card, key) -> None:
-    def image(name: str) -> Path:
-        return chexpert / name / "study1" / "view1_frontal.jpg"
-
-    shutil.copy(image("train/patient00001"), image("valid/patient64541"))
-    shutil.copy(image("train/patient00002"), image("train/patient00003"))
-    own = changed(card("chexpert"), split={"shares": {"train": 1.0}})
-    manifest = build(own, chexpert, key)
-    findings = check(manifest, deep=True)
-    across, within = found(findings, "same image in different splits"), found(findings, "copies of an image")
-    assert (across.level, len(across.cases)) == ("error", 2)
-    assert case_of(manifest, "patient64541") in across.cases
-    assert (within.level, len(within.cases)) == ("warning", 2)
 
 
 def test_a_patient_in_two_splits_is_an_error_in_a_manifest_of_elsewhere(chexpert: Path, card, key) -> None:
@@ -145,14 +90,49 @@ def test_what_the_build_skipped_is_told_again(chexpert: Path, card, key) -> None
     assert finding.what.startswith("1 left out")
 
 
-def test_the_real_set_of_chest_films_shows_its_known_defects(real, card, key) -> None:
-    findings = check(build(card("nih_cxr"), real("cxr_nih"), key), deep=True)
-    assert not [finding for finding in findings if finding.level == "error"]
-    found(findings, "label Pneumonia goes with view")
-    assert found(findings, "label Hernia, positive cases").level == "warning"
+def test_how_many_positive_patients_a_label_fraction_will_hold(chexpert: Path, card, key) -> None:
+    manifest = build(card("chexpert"), chexpert, key)
+    train = sorted(set(manifest.select(split="train").cases["patient_id"]))
+    rare = pl.when(pl.col("patient_id").is_in(train[:4])).then(1.0).otherwise(0.0)
+    findings = check(replace(manifest, cases=manifest.cases.with_columns(rare.alias("label.Edema"))))
+    told = found(findings, "label Edema, positive cases").what
+    expected = "1% of the labelled training patients hold about 0.04 positive ones, 25% hold 1, not even all of them 10"
+    assert expected in told
+    many = pl.DataFrame({"split": ["train"] * 4000, "patient_id": [f"p{i // 2}" for i in range(4000)],
+                         "value": [1.0] * 400 + [0.0] * 3000 + [-1.0] * 400 + [None] * 200})
+    assert class_counts(many).rows() == [("train", 400, 3000, 400, 1700, 200)]
 
 
-def test_every_real_hippocampus_can_be_opened(real, card, key) -> None:
-    findings = check(build(card("hippocampus_msd"), real("hippocampus_msd"), key), deep=True)
-    assert not [finding for finding in findings if finding.level == "error"]
-    assert found(findings, "1 of 160 cases have no mask").level == "note"
+def test_a_value_that_strays_from_a_class_is_named_but_not_one_of_a_quantity(chexpert: Path, card, key) -> None:
+    manifest = build(card("chexpert"), chexpert, key)
+    row = pl.int_range(pl.len())
+    cases = manifest.cases.with_columns(
+        pl.when(row == 3).then(9.0).otherwise(row % 2).alias("label.Edema"),
+        (row % 5).cast(pl.Float64).alias("label.Fracture"))
+    findings = check(replace(manifest, cases=cases))
+    stray = found(findings, "label Edema holds 9 in 1 case(s)")
+    assert (stray.level, stray.cases) == ("warning", [manifest.cases["case_id"][3]])
+    assert not [finding for finding in findings if finding.what.startswith("label Fracture")]
+
+
+def test_several_kinds_in_one_manifest_are_told(chexpert: Path, card, key) -> None:
+    manifest = build(card("chexpert"), chexpert, key)
+    kind = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("volume")).otherwise("kind")
+    findings = check(replace(manifest, cases=manifest.cases.with_columns(kind.alias("kind"))))
+    assert found(findings, "29 image(s), 1 volume(s)").remedy.startswith("give the card `kind: image`")
+    assert not [finding for finding in check(manifest) if "several kinds" in finding.what]
+
+
+def test_the_table_of_findings_has_a_row_a_case_and_no_path(chexpert: Path, card, key) -> None:
+    manifest = build(card("chexpert"), chexpert, key)
+    for view in (1, 2):
+        (chexpert / "train" / "patient00003" / "study1" / f"view{view}_frontal.jpg").unlink()
+    findings = check(manifest)
+    table = finding_table(findings)
+    missing = table.filter(pl.col("what") == "2 file(s) are missing")
+    assert missing["case_id"].to_list() == found(findings, "are missing").cases
+    assert missing["level"].unique().to_list() == ["error"]
+    assert set(table["finding"]) == set(range(1, len(findings) + 1))
+    assert set(table["case_id"].drop_nulls()) <= set(manifest.cases["case_id"])
+    assert str(chexpert) not in table.write_csv()
+    assert "patient00003" not in table.write_csv()
