@@ -127,6 +127,8 @@ def read_instances(path: Path) -> list[Instance]:
         if len({(frame.slope, frame.intercept) for frame in frames}) > 1:
             raise UnreadableScan("A clip whose frames are scaled differently", expected="one slope and intercept")
     _refuse_timeless(data)
+    if not groups:
+        _refuse_groupless(data)
     return [_instance(path, syntax, offset, groups[0] if groups else data, None)]
 
 
@@ -230,6 +232,18 @@ def _refuse_timeless(data: Dataset) -> None:
             f"{frames} {_modality(data)} frames in one file, of which nothing says whether they are slices or times",
             expected="a place for each frame, or a cine clip",
             remedy="export it as single-frame DICOM or as NIfTI",
+        )
+
+
+def _refuse_groupless(data: Dataset) -> None:
+    """Refuse an enhanced object without what says where its frames lie and how its values are scaled."""
+    from pydicom.uid import UID
+
+    if "Enhanced" in (name := UID(str(data.get("SOPClassUID") or "")).name):
+        raise UnreadableScan(
+            f"An enhanced multi-frame object ({name}) without its functional groups",
+            expected="a functional group for each frame, which places and scales it",
+            remedy="export it again, or as single-frame DICOM",
         )
 
 

@@ -166,8 +166,8 @@ def _refuse_uneven(heights: np.ndarray, away: np.ndarray, allowed: float) -> NoR
     k = int(np.abs(gaps - usual).argmax())
     if abs(gaps[k] - usual) > allowed:
         raise GeometryError(
-            _between(heights, k),
-            expected=f"{usual:.2f} mm, the median, and all slices within {allowed:.2f} mm of an even stack",
+            f"{_between(heights, k)}, where {usual:.2f} mm is the median",
+            expected=f"all slices within {allowed:.2f} mm of an even stack",
             remedy=_STRAIGHTEN,
         )
     k = int(away.argmax())

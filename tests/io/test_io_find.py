@@ -172,6 +172,10 @@ def test_damaged_files_end_in_a_scan_or_an_error_of_ours(tmp_path, noise):
     assert min(ends.values()) > 50
 
 
+LEFT_OUT = ("A duplicate", "A localizer", "A picture of a CT screen", "Slices ")
+"""Reasons for which a walk leaves out files that are read, one by one, when they are named: see `find_scans`."""
+
+
 @pytest.mark.parametrize("corpus", ["dicom_corpus/pydicom", "dicom_corpus/dcm_qa_ct", "nifti_corpus"])
 def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus):
     data = os.environ.get("MEDSSL_DATA")
@@ -195,7 +199,7 @@ def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus):
             assert scan.array.ndim == (3 if scan.kind == "image" else 4)
             assert scan.array.size
             assert scan.array.dtype.isnative
-        if isinstance(one, SkippedFile):
+        if isinstance(one, SkippedFile) and not one.reason.startswith(LEFT_OUT):
             assert refused[one.path] == one.reason
     assert read >= {"dicom_corpus/pydicom": 80, "dicom_corpus/dcm_qa_ct": 35, "nifti_corpus": 7}[corpus]
 
