@@ -106,7 +106,7 @@ def _walk(folder: Path, time: Time, straighten: bool) -> Iterator[End]:
             yield found, None
         elif len(found) == 1:
             held.setdefault((found[0].patient, found[0].study, found[0].series), []).append(found[0])
-        else:
+        elif found:
             yield from _ends(found, time, straighten)
     for slices in held.values():
         yield from _ends(slices, time, straighten)
