@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch.utils.data import DataLoader, Dataset
 
 from medssl.config import Config
-from medssl.data.prepare import Cache
+from medssl.data.cache import Cache
 from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import polars as pl
@@ -115,11 +117,20 @@ class Manifest:
     def all_paths(self, case_id: str) -> dict[str, tuple[Path, ...]]:
         """{role: its files}: the channels in order, then the mask if there is one; the slices of a series in order."""
         if case_id not in self._files_of:
-            raise ManifestError(
-                f"The files of case {case_id} are not known", expected="the manifest with its files table",
-                remedy="load the manifest where its .files.parquet lies, or build it again",
-            )
+            raise _unknown_files(case_id)
         return {role: tuple(map(Path, paths)) for role, paths in self._files_of[case_id].items()}
+
+    def each_paths(self) -> Iterator[tuple[str, Kind, dict[str, tuple[Path, ...]]]]:
+        """(case_id, kind, `all_paths`) of every case in the order of their ids, with none kept in memory."""
+        files = self.files.sort("case_id", maintain_order=True).select(list(FILES)).iter_rows()
+        runs = groupby(files, key=itemgetter(0))
+        for case_id, kind in self.cases.sort("case_id").select("case_id", "kind").iter_rows():
+            paths: dict[str, list[Path]] = {}
+            for _, role, path in next((rows for found, rows in runs if found == case_id), ()):
+                paths.setdefault(role, []).append(Path(path))
+            if not paths:
+                raise _unknown_files(case_id)
+            yield case_id, kind, {role: tuple(files) for role, files in paths.items()}
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """As `all_paths`, with one path a role: the file, or the folder that the slices of a series lie in."""
@@ -168,6 +179,11 @@ class Manifest:
         skipped = pl.DataFrame(json.loads(told["medssl.skipped"]), schema=SKIPPED)  # `what` stayed behind: null
         where = _read_files(path, cases) if files else pl.DataFrame(schema=FILES)
         return cls(cases, where, card, skipped, told["medssl.key_id"])
+
+
+def _unknown_files(case_id: str) -> ManifestError:
+    return ManifestError(f"The files of case {case_id} are not known", expected="the manifest with its files table",
+                         remedy="load the manifest where its .files.parquet lies, or build it again")
 
 
 def _digest(cases: pl.DataFrame) -> str:

@@ -8,87 +8,43 @@ sample. `index.parquet` maps case ids to addresses. All arrays can be read as pl
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 
+from medssl.data import index
+from medssl.data.cache import Cache
 from medssl.data.decode import Files, PrepareConfig, decode
 from medssl.data.manifest import Manifest
-from medssl.data.pool import worker_pool
+from medssl.data.pool import cores, results, worker_pool
 from medssl.errors import ManifestError, MedsslError, RunError
 from medssl.files import whole
 from medssl.types import Sample
 
 FORMAT = 1
-OPEN_MAPS = 16_384
-"""Cases kept mapped: opening one again costs more than reading a small box of it. Linux allows a process 65,530."""
-INDEX = {"case_id": pl.String, "stamp": pl.String, "address": pl.String, "shape": pl.List(pl.Int64),
-         "spacing": pl.List(pl.Float64), "has_mask": pl.Boolean, "reason": pl.String, "remedy": pl.String}
+FEW_CASES, FEW_BYTES = 16, 1 << 26
+"""Less than both is decoded in the calling process: starting others would take longer."""
+AHEAD = 4
+"""Cases handed out for each worker, so that none waits for the next."""
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did: prepared now, found done, and skipped, each skip with its case, reason and remedy."""
+    """What `prepare` did: prepared now, found done, and skipped, each skip with its case, reason and remedy.
+
+    listed: the table of all skips, beside the index; None where there are none.
+    """
 
     prepared: int
     reused: int
     skipped: pl.DataFrame
-
-
-class Cache:
-    """Prepared cases of one PrepareConfig, read by case id."""
-
-    def __init__(self, folder: Path, index: pl.DataFrame) -> None:
-        self.folder = folder
-        self._rows = {row["case_id"]: row for row in index.filter(pl.col("address").is_not_null()).to_dicts()}
-
-    @classmethod
-    def open(cls, root: str | Path, config: PrepareConfig) -> Cache:
-        """RunError where nothing has been prepared with this config under `root`."""
-        folder = Path(root) / config.digest()
-        if not (folder / "index.parquet").is_file():
-            raise RunError(f"Nothing is prepared under {folder}",
-                           expected="index.parquet, or the manifest's files table",
-                           remedy="run medssl prepare where the scans are, and bring the cache or the files table here")
-        return cls(folder, pl.read_parquet(folder / "index.parquet"))
-
-    def __contains__(self, case_id: str) -> bool:
-        return case_id in self._rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def shape(self, case_id: str) -> tuple[int, ...]:
-        """(C, *S) of a prepared case."""
-        return tuple(self._rows[case_id]["shape"])
-
-    def has_mask(self, case_id: str) -> bool:
-        return self._rows[case_id]["has_mask"]
-
-    def array(self, case_id: str) -> np.ndarray:
-        """(C, *S) float16, memory-mapped: slicing it reads only that box."""
-        return _memory_map(str(self.folder / f"{self._rows[case_id]['address']}.npy"))
-
-    def mask(self, case_id: str) -> np.ndarray:
-        """(*S) uint8, memory-mapped: the file's own label values."""
-        return _memory_map(str(self.folder / f"{self._rows[case_id]['address']}.mask.npy"))
-
-    def read(self, case_id: str) -> Sample:
-        row = self._rows[case_id]
-        mask = np.asarray(self.mask(case_id)) if row["has_mask"] else None
-        spacing = tuple(row["spacing"]) if row["spacing"] else None
-        return Sample(case_id, self.array(case_id).astype(np.float32), mask, spacing)
-
-
-@lru_cache(maxsize=OPEN_MAPS)
-def _memory_map(path: str) -> np.ndarray:
-    return np.asarray(np.load(path, mmap_mode="r"))  # a plain view: slicing an np.memmap costs ten times as much
+    listed: Path | None
 
 
 def prepare(
@@ -98,100 +54,140 @@ def prepare(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Cache, PrepareReport]:
-    """Decodes every case of the manifest once, in parallel; a second call does only what is new or changed.
+    """Decodes every case of the manifest once, on all cores; a second call does only what is new or changed.
 
-    A case that cannot be read becomes a listed skip and is asked again next time. ManifestError when no case could
-    be read.
+    Killed at any moment, it goes on where it was. A case that cannot be read becomes a listed skip and is asked again
+    next time. Memory does not grow with the cases but for a row of the index each.
+
+    Raises:
+        ManifestError: no case could be read.
+        RunError: the cache cannot be written; a full disk is one reason.
     """
     folder = Path(root) / config.digest()
-    folder.mkdir(parents=True, exist_ok=True)
-    known = _known_rows(folder)
-    channels = tuple(manifest.channels)
-    wanted = {case_id: Files(kind, channels, manifest.all_paths(case_id))
-              for case_id, kind in manifest.cases.select("case_id", "kind").iter_rows()}
-    jobs = [_Job(case_id, files, config, folder) for case_id, files in wanted.items()
-            if not _is_done(known.get(case_id), files, folder)]
-
-    rows = dict(known)
-    try:
-        for count, row in enumerate(_run(jobs, workers or os.cpu_count() or 1), start=1):
-            rows[row["case_id"]] = row
-            if progress:
-                progress(count, len(jobs))
-            if count % 2000 == 0:
-                _write_index(folder, rows)
-    finally:  # also when interrupted: what is decoded stays decoded
-        if jobs:
-            _write_index(folder, rows)
-
-    index = pl.DataFrame([rows[case_id] for case_id in wanted if case_id in rows], schema=INDEX)
-    skipped = index.filter(pl.col("address").is_null()).select("case_id", "reason", "remedy")
+    wanted = _stamped(manifest)
+    todo = 0
+    if not _plan(wanted, folder)["done"].all():
+        try:
+            with index.written_by_one(folder):
+                plan = _plan(wanted, folder)  # again: another process may have done some meanwhile
+                todo = len(plan) - plan["done"].sum()
+                for count, _ in enumerate(_run(plan, manifest, config, folder, workers or cores()), start=1):
+                    if progress:
+                        progress(count, todo)
+        except OSError as error:
+            raise RunError(f"The cache cannot be written: {error.strerror}", expected=f"room under {folder}",
+                           remedy="free space or move data.cache, and run the same command again: what is prepared "
+                                  "stays") from None
+    rows = wanted.join(index.read(folder), on=["case_id", "stamp"], how="left", maintain_order="left")
+    skipped = rows.filter(pl.col("address").is_null()).select("case_id", "reason", "remedy")
+    listed = _list(skipped, folder / f"skipped.{manifest.digest}.csv")
     if len(skipped) == len(wanted):
         reason = skipped["reason"][0] if len(skipped) else "the manifest is empty"
         raise ManifestError(f"None of {len(wanted)} cases could be prepared; the first: {reason}",
                             expected="at least one readable case", remedy="run medssl check --deep on the manifest")
-    failed_now = len(set(skipped["case_id"]) & {job.case_id for job in jobs})
-    return Cache(folder, index), PrepareReport(len(jobs) - failed_now, len(wanted) - len(jobs), skipped)
+    return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed)
 
 
 @dataclass(frozen=True)
 class _Job:
     case_id: str
+    stamp: str
+    earlier: list[dict]
     files: Files
     config: PrepareConfig
     folder: Path
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[dict]:
-    if len(jobs) < 16 or workers == 1:
+def _stamped(manifest: Manifest) -> pl.DataFrame:
+    """case_id, stamp and bytes of every case, in order."""
+    rows = [(case_id, *_stamp(files)) for case_id, files in _files(manifest)]
+    return pl.DataFrame(rows, schema={"case_id": pl.String, "stamp": pl.String, "bytes": pl.Int64}, orient="row")
+
+
+def _plan(wanted: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """`wanted` with `done`, and with `earlier`: what the index holds of the case in other states of its files."""
+    known = index.read(folder).filter(pl.col("address").is_not_null())
+    rows = wanted.join(known, on=["case_id", "stamp"], how="left", maintain_order="left")
+    done = [row["address"] is not None and _is_whole(folder, row)
+            for row in rows.select("address", "shape", "has_mask").iter_rows(named=True)]
+    earlier = known.group_by("case_id").agg(pl.struct("address", "shape", "spacing", "has_mask").alias("earlier"))
+    return (wanted.with_columns(pl.Series("done", done, dtype=pl.Boolean))
+            .join(earlier, on="case_id", how="left", maintain_order="left"))
+
+
+def _run(plan: pl.DataFrame, manifest: Manifest, config: PrepareConfig, folder: Path, workers: int) -> Iterator[str]:
+    """Prepares what is not done; yields the case ids as they finish."""
+    rows = plan.select("stamp", "earlier", "done").iter_rows()
+    jobs = (_Job(case_id, stamp, earlier or [], files, config, folder)
+            for (case_id, files), (stamp, earlier, done) in zip(_files(manifest), rows, strict=True) if not done)
+    todo = plan.filter(~pl.col("done"))
+    if workers == 1 or (len(todo) < FEW_CASES and todo["bytes"].sum() < FEW_BYTES):
         yield from map(_prepare_case, jobs)
         return
-    with worker_pool(workers, torch.set_num_threads, 1) as pool:
-        yield from pool.map(_prepare_case, jobs, chunksize=8)
+    with worker_pool(min(workers, len(todo)), torch.set_num_threads, 1) as pool:
+        yield from results(pool, _prepare_case, jobs, ahead=AHEAD * workers)
 
 
-def _prepare_case(job: _Job) -> dict:
-    empty = dict.fromkeys(INDEX) | {"case_id": job.case_id, "stamp": _stamp(job.files)}
+def _files(manifest: Manifest) -> Iterator[tuple[str, Files]]:
+    channels = tuple(manifest.channels)
+    for case_id, kind, paths in manifest.each_paths():
+        yield case_id, Files(kind, channels, paths)
+
+
+def _prepare_case(job: _Job) -> str:
+    """Leaves the case's arrays and its row in the cache; OSError where they cannot be written."""
+    row = dict.fromkeys(index.COLUMNS) | {"case_id": job.case_id, "stamp": job.stamp}
     try:
         address = _address(job)
-        sample = decode(job.case_id, job.files, job.config)
-        _save(job.folder / f"{address}.npy", sample.array.astype(np.float16))
-        if sample.mask is not None:
-            _save(job.folder / f"{address}.mask.npy", sample.mask)
+        known = [row for row in job.earlier if row["address"] == address and _is_whole(job.folder, row)]
+        sample = None if known else decode(job.case_id, job.files, job.config)
+        if _stamp(job.files)[0] != job.stamp:
+            raise ManifestError("The files changed while they were read", expected="files at rest",
+                                remedy="run medssl prepare again when nothing writes to them")
     except MedsslError as error:
-        reason = _without_paths(error.what, job.files.all())
-        return empty | {"reason": reason, "remedy": error.remedy}
+        row |= {"reason": _without_paths(error.what, job.files.all()), "remedy": error.remedy}
     except OSError as error:
-        if error.errno == 28:
-            raise RunError("The disk of the cache is full", expected=f"room under {job.folder}",
-                           remedy="free space or move data.cache; what is prepared stays") from None
-        return empty | {"reason": f"the file could not be read ({error.strerror})", "remedy": "check the file system"}
-    spacing = list(sample.spacing) if sample.spacing else None
-    return empty | {"address": address, "shape": list(sample.array.shape), "spacing": spacing,
-                    "has_mask": sample.mask is not None}
+        row |= {"reason": f"the file could not be read ({error.strerror})", "remedy": "check the file system"}
+    else:
+        row |= known[0] if known else _save(job.folder, address, sample)
+    index.append(job.folder, row)
+    return job.case_id
 
 
-def _known_rows(folder: Path) -> dict[str, dict]:
-    path = folder / "index.parquet"
-    return {row["case_id"]: row for row in pl.read_parquet(path).to_dicts()} if path.is_file() else {}
+def _save(folder: Path, address: str, sample: Sample) -> dict:
+    """Writes the sample's arrays; returns its part of the row. What a power cut makes of them, `_is_whole` finds."""
+    arrays = {f"{address}.npy": sample.array.astype(np.float16)}
+    if sample.mask is not None:
+        arrays[f"{address}.mask.npy"] = sample.mask
+    for name, array in arrays.items():
+        with whole(folder / name, durable=False) as draft, draft.open("wb") as file:
+            np.save(file, array)
+    return {"address": address, "shape": list(sample.array.shape), "has_mask": sample.mask is not None,
+            "spacing": list(sample.spacing) if sample.spacing else None}
 
 
-def _is_done(row: dict | None, files: Files, folder: Path) -> bool:
-    return (row is not None and row["address"] is not None and row["stamp"] == _stamp(files)
-            and (folder / f"{row['address']}.npy").is_file()
-            and (not row["has_mask"] or (folder / f"{row['address']}.mask.npy").is_file()))
+def _is_whole(folder: Path, row: dict) -> bool:
+    """Whether a row's arrays are there, by their size."""
+    sizes = {f"{row['address']}.npy": 2 * math.prod(row["shape"])}
+    if row["has_mask"]:
+        sizes[f"{row['address']}.mask.npy"] = math.prod(row["shape"][1:])
+    try:
+        return all(os.stat(folder / name).st_size > size for name, size in sizes.items())
+    except FileNotFoundError:
+        return False
 
 
-def _stamp(files: Files) -> str:
-    """Cheap sign that a case's sources are unchanged: sizes and times, their kind and roles, and no file's name."""
-    stamps = [f"{FORMAT} {files.kind} {','.join(files.channels)}"]
+def _stamp(files: Files) -> tuple[str, int]:
+    """A cheap sign that a case's sources are unchanged, of sizes and times, kind and roles; and their bytes."""
+    told, size = [f"{FORMAT} {files.kind} {','.join(files.channels)}"], 0
     for path in files.all():
         try:
             stat = os.stat(path)
-            stamps.append(f"{stat.st_size}:{stat.st_mtime_ns}")
+            told.append(f"{stat.st_size}:{stat.st_mtime_ns}")
+            size += stat.st_size
         except OSError:
-            stamps.append("missing")
-    return " ".join(stamps)
+            told.append("missing")
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16], size
 
 
 def _address(job: _Job) -> str:
@@ -199,19 +195,20 @@ def _address(job: _Job) -> str:
     digest = hashlib.sha256(f"{FORMAT} {job.config.digest()} {files.kind} {','.join(files.channels)}".encode())
     for role in files.paths:
         digest.update(f"{role} {len(files.paths[role])}".encode())
-        for file in files.paths[role]:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for path in files.paths[role]:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with whole(path) as draft, draft.open("wb") as file:
-        np.save(file, array)
-
-
-def _write_index(folder: Path, rows: dict[str, dict]) -> None:
-    with whole(folder / "index.parquet") as draft:
-        pl.DataFrame(list(rows.values()), schema=INDEX).write_parquet(draft)
+def _list(skipped: pl.DataFrame, path: Path) -> Path | None:
+    """Writes all skips as a table (case_id, reason, remedy), which names no file; removes an older one."""
+    if skipped.is_empty():
+        path.unlink(missing_ok=True)
+        return None
+    with whole(path) as draft:
+        skipped.write_csv(draft)
+    return path
 
 
 def _without_paths(text: str, paths: Iterable[Path]) -> str:

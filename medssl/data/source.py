@@ -10,9 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from medssl.config import Config
+from medssl.data.cache import Cache
+from medssl.data.decode import PrepareConfig
 from medssl.data.loader import BoxConfig
 from medssl.data.manifest import Manifest
-from medssl.data.prepare import Cache, PrepareConfig, prepare
+from medssl.data.prepare import prepare
 from medssl.errors import ConfigError, ManifestError
 
 log = logging.getLogger(__name__)
@@ -78,14 +80,15 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     cases = _kept(manifest.cases, config.where)
     if at_home:
         cache, report = prepare(manifest, config.cache, config.prepare, progress=progress)
-        skipped = report.skipped
+        skipped, listed = report.skipped, report.listed
     else:
         cache = Cache.open(config.cache, config.prepare)
         absent = [case_id for case_id in manifest.cases["case_id"] if case_id not in cache]
         skipped = pl.DataFrame({"case_id": absent}, schema={"case_id": pl.String}).with_columns(
             reason=pl.lit("not in the prepared cache"), remedy=pl.lit("prepare it where its files are"))
+        listed = None
     cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
-    _tell_skips(skipped, len(manifest.cases))
+    _tell_skips(skipped, len(manifest.cases), listed)
     if len(cases) == 0:
         raise ManifestError(f"No prepared case has {config.where}", expected="at least one", remedy="mend data.where")
     channels = {cache.shape(case_id)[0] for case_id in cases["case_id"]}
@@ -95,13 +98,15 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     return Data(config, manifest, cache, cases, skipped)
 
 
-def _tell_skips(skipped: pl.DataFrame, cases: int) -> None:
+def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None) -> None:
     """Whatever the command, cases that fall away are counted and listed; `medssl check --deep` names their files."""
     if len(skipped) == 0:
         return
     lines = [f"  - {row['case_id']}: {row['reason']}. Remedy: {row['remedy'] or 'export it again'}"
              for row in skipped.head(SHOWN).iter_rows(named=True)]
     more = [f"  … and {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else []
+    if listed:
+        more.append(f"  all of them: {listed}")
     told = f"{len(skipped)} of {cases} cases skipped (medssl check --deep names their files):"
     log.warning("\n".join([told, *lines, *more]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +46,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 
 def ids(cache: Cache) -> list[str]:
-    return sorted(Path(case).name for case in cache._rows)
+    return cache.case_ids
 
 
 def loader(cache: Cache, batch_size: int = 3, seed: int = 5, mask: bool = False, target=None, **box) -> Loader:
