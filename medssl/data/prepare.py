@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,27 +66,27 @@ def prepare(
     """
     folder = Path(root) / config.digest()
     wanted = _stamped(manifest)
-    todo = 0
-    if not _plan(wanted, folder)["done"].all():
-        try:
-            with index.written_by_one(folder):
-                plan = _plan(wanted, folder)  # again: another process may have done some meanwhile
-                todo = len(plan) - plan["done"].sum()
-                for count, _ in enumerate(_run(plan, manifest, config, folder, workers or cores()), start=1):
-                    if progress:
-                        progress(count, todo)
-        except OSError as error:
-            raise RunError(f"The cache cannot be written: {error.strerror}", expected=f"room under {folder}",
-                           remedy="free space or move data.cache, and run the same command again: what is prepared "
-                                  "stays") from None
+    with _told_if_unwritable(folder):
+        todo = _prepare_missing(wanted, manifest, config, folder, workers or cores(), progress)
     rows = wanted.join(index.read(folder), on=["case_id", "stamp"], how="left", maintain_order="left")
     skipped = rows.filter(pl.col("address").is_null()).select("case_id", "reason", "remedy")
-    listed = _list(skipped, folder / f"skipped.{manifest.digest}.csv")
+    with _told_if_unwritable(folder):
+        listed = _list(skipped, folder / f"skipped.{manifest.digest}.csv")
     if len(skipped) == len(wanted):
         reason = skipped["reason"][0] if len(skipped) else "the manifest is empty"
         raise ManifestError(f"None of {len(wanted)} cases could be prepared; the first: {reason}",
                             expected="at least one readable case", remedy="run medssl check --deep on the manifest")
     return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed)
+
+
+@contextmanager
+def _told_if_unwritable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"The cache cannot be written: {error.strerror}", expected=f"room under {folder}",
+                       remedy="free space or move data.cache, and run the same command again: what is prepared "
+                              "stays") from None
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,22 @@ class _Job:
     files: Files
     config: PrepareConfig
     folder: Path
+
+
+def _prepare_missing(
+    wanted: pl.DataFrame, manifest: Manifest, config: PrepareConfig, folder: Path, workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Tries every case that the folder lacks; returns how many."""
+    if _plan(wanted, folder)["done"].all():
+        return 0
+    with index.written_by_one(folder):
+        plan = _plan(wanted, folder)  # again: another process may have done some meanwhile
+        todo = len(plan) - plan["done"].sum()
+        for count, _ in enumerate(_run(plan, manifest, config, folder, workers), start=1):
+            if progress:
+                progress(count, todo)
+    return todo
 
 
 def _stamped(manifest: Manifest) -> pl.DataFrame:
@@ -204,7 +221,8 @@ def _address(job: _Job) -> str:
 def _list(skipped: pl.DataFrame, path: Path) -> Path | None:
     """Writes all skips as a table (case_id, reason, remedy), which names no file; removes an older one."""
     if skipped.is_empty():
-        path.unlink(missing_ok=True)
+        if path.exists():  # asked first: a disk that nobody may write to refuses even to remove what is not there
+            path.unlink()
         return None
     with whole(path) as draft:
         skipped.write_csv(draft)
