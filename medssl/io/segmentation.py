@@ -86,7 +86,11 @@ def _pixels(data: Dataset, frames: list[int]) -> Iterator[np.ndarray]:
     if not frames:
         return
     if data.BitsAllocated != 1 or syntax.is_encapsulated:
-        yield from iter_pixels(data, indices=frames, decoding_plugin=decoder_plugin(syntax))
+        plugin = decoder_plugin(syntax)
+        if plugin is None:
+            raise UnreadableScan(f"{syntax.name}, which no installed decoder reads", expected="a known encoding",
+                                 remedy="export the segmentation uncompressed")
+        yield from iter_pixels(data, indices=frames, decoding_plugin=plugin)
         return
     shape = (int(data.Rows), int(data.Columns))
     size, packed = shape[0] * shape[1], np.frombuffer(data.PixelData, dtype=np.uint8)

@@ -101,6 +101,7 @@ def test_a_segmentation_has_a_grid_of_its_own(tmp_path) -> None:
     ({"shift": (0, 0, 1.0)}, "does not lie on the image's voxels"),
     ({"shift": (0.2, 0, 0)}, "does not lie on the image's voxels"),
     ({"spacing": (0.7, 0.52)}, "does not lie on the image's voxels"),
+    ({"spacing": (1.4, 1.0)}, "does not lie on the image's voxels"),
     ({"orientation": oblique(5)}, "does not lie on the image's voxels"),
     ({"shift": (0, 0, -2.0)}, "reaches beyond the image"),
     ({"shift": (0, 0.7, 0)}, "reaches beyond the image"),
