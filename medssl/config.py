@@ -28,8 +28,12 @@ class Config(BaseModel):
 
     def digest(self) -> str:
         """12 hex digits that change when any field changes."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        canonical = json.dumps(self._digested(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def _digested(self) -> dict[str, Any]:
+        """What the digest is made of."""
+        return self.model_dump(mode="json")
 
 
 C = TypeVar("C", bound=Config)

@@ -70,7 +70,9 @@ def _filtered(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
 def _identified(frame: pl.DataFrame, card: Card, key: bytes, skips: Skips) -> pl.DataFrame:
     """Adds case_id, the raw `id:patient`, patient_id and study_id; rows without a patient are skipped."""
     first = f"file:{card.channel_names[0]}"
-    case_ids = [pseudonym(key, "c", card.name, path) for path in frame[first]]
+    places = frame.select(first, _part(frame, card.channel_names[0]).alias("part"))
+    case_ids = [pseudonym(key, "c", card.name, path, *([] if part is None else [str(part)]))
+                for path, part in places.iter_rows()]
     frame = frame.with_columns(
         pl.Series("case_id", case_ids, dtype=pl.String),
         pl.coalesce(fill(template) for template in card.patient).alias("id:patient"),
@@ -187,15 +189,17 @@ def _without_doubles(cases: pl.DataFrame, frame: pl.DataFrame, card: Card, skips
 
 
 def _files(frame: pl.DataFrame, card: Card, folder: Path) -> pl.DataFrame:
-    """(case_id, role, path): absolute paths, one row a file, the slices of a series in their order."""
-    if card.layout == "scan":
-        roles = [(role, f"slices:{role}") for role in card.channel_names]
-    else:
-        roles = [(role, f"file:{role}") for role in (*card.channel_names, "mask")]
-    files = pl.concat(frame.select("case_id", role=pl.lit(role), path=column) for role, column in roles)
+    """(case_id, role, path, part): absolute paths, one row a file, the slices of a series in their order."""
+    what = "slices" if card.layout == "scan" else "file"
+    files = pl.concat(frame.select("case_id", role=pl.lit(role), path=f"{what}:{role}", part=_part(frame, role))
+                      for role in (*card.channel_names, "mask"))
     if card.layout == "scan":
         files = files.explode("path")
     return files.filter(pl.col("path").is_not_null()).with_columns(path=f"{folder}/" + pl.col("path"))
+
+
+def _part(frame: pl.DataFrame, role: str) -> pl.Expr:
+    return pl.col(f"part:{role}") if f"part:{role}" in frame.columns else pl.lit(None, pl.Int64)
 
 
 def _nothing_left(skips: Skips, card: Card) -> ManifestError:

@@ -170,6 +170,10 @@ class Card(Config):
     modality: str | None = None
     """DICOM's code (DX, CR, MR, US, ...); none only under `layout: scan`."""
 
+    time: Literal["phases", "clips"] = "phases"
+    """Under `layout: scan`, what a series that comes several times at every place becomes: a volume for each phase, or
+    a clip for each place."""
+
     namespace: str | None = None
     """Cards of one namespace number their patients alike: the same raw id is the same person, with the same pseudonym
     and the same hash split. None: the card's own name."""
@@ -189,6 +193,11 @@ class Card(Config):
 
     mask: Template | None = None
     """Path of the segmentation; a case without one is kept as unlabelled."""
+
+    structures: dict[Annotated[int, Field(gt=0, le=255)], Annotated[list[Regex], Field(min_length=1)]] = {}
+    """{mask value: regular expressions that match the names of its structures as a whole, whatever their capitals}.
+    Masks are then DICOM segmentations or RT structure sets: the files at `mask`, or under `layout: scan` whatever
+    refers to a scan's series. Where structures overlap, the value named first stays."""
 
     regions: dict[str, list[Annotated[int, Field(gt=0)]]] = {}
     """{region: the mask's values that make it up}; regions may overlap, and their order is kept."""
@@ -212,6 +221,10 @@ class Card(Config):
     @property
     def channel_names(self) -> list[str]:
         return [*self.files, *self.channels] or ["image"]
+
+    @property
+    def has_masks(self) -> bool:
+        return bool(self.mask or self.structures)
 
     @property
     def label_names(self) -> list[str]:
@@ -241,9 +254,7 @@ class Card(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:
-        mistakes = [*self._layout_mistakes(), *self._privacy_mistakes()]
-        if self.regions and not self.mask:
-            mistakes.append("`regions` without a `mask` to find them in")
+        mistakes = [*self._layout_mistakes(), *self._mask_mistakes(), *self._privacy_mistakes()]
         doubled = [name for name in self.labels.derived if name in self.labels.columns]
         if doubled:
             mistakes.append(f"label {doubled[0]!r} is both a column and derived")
@@ -262,9 +273,24 @@ class Card(Config):
         layout = "layout scan with `channels`" if self.channels else f"layout {self.layout}"
         mistakes = [f"{layout} needs `{name}`" for name in wanted[self.layout] if not getattr(self, name)]
         mistakes += [f"layout {self.layout} has no use for `{n}`" for n in useless[self.layout] if getattr(self, n)]
+        if self.time != "phases" and self.layout != "scan":
+            mistakes.append(f"layout {self.layout} has no use for `time`")
         templates = [*self.files.values(), *filter(None, [self.mask])]
         if self.layout == "pattern" and len({frozenset(fields(template)) for template in templates}) > 1:
             mistakes.append("layout pattern needs the same fields in every path, so that a case's files find together")
+        return mistakes
+
+    def _mask_mistakes(self) -> list[str]:
+        mistakes = []
+        if self.regions and not self.has_masks:
+            mistakes.append("`regions` without a `mask` or `structures` to find them in")
+        if self.structures and not self.mask and self.layout != "scan":
+            mistakes.append("`structures` without a `mask` to find them in")
+        if self.structures and self.kind not in (None, "volume"):
+            mistakes.append(f"`structures` lie in volumes, and `kind` is {self.kind}")
+        never = {value for values in self.regions.values() for value in values} - self.structures.keys()
+        if self.structures and never:
+            mistakes.append(f"`regions` hold the value {min(never)}, which `structures` give to nothing")
         return mistakes
 
     def _privacy_mistakes(self) -> list[str]:

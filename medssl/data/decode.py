@@ -1,23 +1,22 @@
-"""A case's files -> Sample: opened, held to one grid, cropped, mapped, resampled."""
+"""A case's files -> Sample: opened, put on one grid, cropped, mapped, resized."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from medssl.config import Config
-from medssl.errors import GeometryError, ManifestError, UnreadableScan
-from medssl.types import Kind, Sample, Scan
+from medssl.data.alignment import Align, on_one_grid
+from medssl.data.files import Files
+from medssl.data.intensity import map_intensity
+from medssl.data.resize import crop_to_content, resize, resize_labels, size_at_spacing, size_of
+from medssl.errors import ManifestError, UnreadableScan
+from medssl.types import Kind, Sample
 
-GRID_TOLERANCE = 0.1
-"""Share of a voxel by which the corners of a case's files may lie apart: headers round."""
+_LATER = ("align", "straighten")
+"""Fields that came later: they count in the digest only where they are set, so that older caches stay good."""
 
 
 class PrepareConfig(Config):
@@ -36,6 +35,13 @@ class PrepareConfig(Config):
     """Lowest and highest value (HU for CT) of `intensity: window`."""
     margin: int | None = Field(None, ge=0)
     """Crop volumes to the voxels that are not 0, with this margin in voxels."""
+    align: Align = "refuse"
+    """Channels on another grid than the case's first one. refuse: skip the case; resample: put them on it by where
+    their headers place them, linearly; register: rigidly, by what they show, where the patient moved between them. A
+    mask on another grid is refused, or put on it by its header, each voxel the label of the nearest."""
+    straighten: bool = False
+    """Resample tilted CT gantries and uneven slice distances onto a straight, even grid, instead of skipping the
+    case."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PrepareConfig:
@@ -49,18 +55,9 @@ class PrepareConfig(Config):
             raise ValueError("`size` and `spacing` are greater than 0")
         return self
 
-
-@dataclass(frozen=True)
-class Files:
-    """What a case consists of. paths: by role, a channel's name or "mask"; channels: the card's, in its order."""
-
-    kind: Kind
-    channels: tuple[str, ...]
-    paths: dict[str, tuple[Path, ...]]
-
-    def all(self) -> list[Path]:
-        """Every file, the channels first."""
-        return [file for role in [*self.channels, "mask"] for file in self.paths.get(role, ())]
+    def _digested(self) -> dict[str, Any]:
+        unset = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in super()._digested().items() if name not in unset}
 
 
 def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
@@ -69,14 +66,7 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     if missing:
         raise ManifestError(f"Channels {', '.join(missing)} are missing", expected=f"{', '.join(files.channels)}",
                             remedy="leave the case out, or name fewer channels in the card")
-    scans = {role: open_role(files, role) for role in [*files.channels, *(["mask"] if "mask" in files.paths else [])]}
-    first = scans[files.channels[0]]
-    if first.kind != files.kind:
-        raise UnreadableScan(f"The file holds a {first.kind} where the manifest says {files.kind}",
-                             expected="the same kind", remedy="mend the card's `kind`, or leave the case out")
-    for role, scan in scans.items():
-        _require_same_grid(first, scan, "the mask" if role == "mask" else f"channel {role!r}")
-    scans = {role: _canonical(scan) for role, scan in scans.items()}
+    scans = on_one_grid(files, config.align, config.straighten)
     array = np.concatenate([np.asarray(scans[channel].array, dtype=np.float32) for channel in files.channels])
     if strange := array.size - int(np.isfinite(array).sum()):
         raise UnreadableScan(f"The image holds NaN or infinite values in {strange} of {array.size} voxels",
@@ -85,59 +75,16 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     if len(files.channels) == 1 and len(array) == 3 and files.kind != "volume":
         array = array.mean(axis=0, keepdims=True)  # a grey picture saved as colour
     if config.margin is not None and files.kind == "volume":
-        array, mask = _crop_to_content(array, mask, config.margin)
-    array = _map_intensity(array, config)
+        array, mask = crop_to_content(array, mask, config.margin)
+    array = map_intensity(array, config.intensity, config.window)
     spacing = scans[files.channels[0]].spacing
     size = _new_size(array.shape[1:], spacing, files.kind, config)
     if size != array.shape[1:]:
         if spacing is not None:
             old = array.shape[-len(spacing):]
             spacing = tuple(s * n / m for s, n, m in zip(spacing, old, size[-len(spacing):], strict=True))
-        array, mask = _resize(array, size), None if mask is None else _resize_labels(mask, size)
+        array, mask = resize(array, size), None if mask is None else resize_labels(mask, size)
     return Sample(case_id, array, mask, spacing)
-
-
-def open_role(files: Files, role: str) -> Scan:
-    """One of the case's files, or its series of them, as it is stored."""
-    from medssl.io import FoundScan, open_scan  # a machine that holds only a prepared cache needs no reader
-
-    paths = files.paths[role]
-    return open_scan(paths[0] if len(paths) == 1 else FoundScan(paths, files.kind))
-
-
-def _canonical(scan: Scan) -> Scan:
-    from medssl.io.geometry import canonical
-
-    return canonical(scan)
-
-
-def _require_same_grid(reference: Scan, other: Scan, name: str) -> None:
-    """Of the files as stored: those on one grid are then turned alike. GeometryError says what differs."""
-    if found := grid_difference(reference, other):
-        raise GeometryError(f"{name} lies on another grid: {found}",
-                            expected=f"the image's grid, shape {reference.array.shape[1:]}",
-                            remedy="resample it onto the image with the nearest neighbour, or leave the case out")
-
-
-def grid_difference(reference: Scan, other: Scan) -> str | None:
-    """What is otherwise about the grid of `other`, in words: its shape, or where a volume lies. None: one grid."""
-    shape = other.array.shape[1:]
-    if shape != reference.array.shape[1:]:
-        return f"shape {shape}"
-    return _otherwise_placed(reference, other) if reference.kind == "volume" else None
-
-
-def _otherwise_placed(a: Scan, b: Scan) -> str | None:
-    if a.affine is None or b.affine is None:
-        return None if a.affine is b.affine else "only one of the two files says where it lies"
-    apart = _corners_apart(a.affine, b.affine, a.array.shape[1:])
-    return f"an affine {apart:.3g} mm away" if apart > GRID_TOLERANCE * min(a.spacing) else None
-
-
-def _corners_apart(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float:
-    """The largest distance in mm between corner voxels (K, J, I) under two affines."""
-    corners = np.array([(*corner, 1.0) for corner in product(*((0, n - 1) for n in reversed(shape)))])
-    return float(np.linalg.norm(corners @ (a - b).T, axis=1).max())
 
 
 def _labels(values: np.ndarray) -> np.ndarray:
@@ -149,62 +96,9 @@ def _labels(values: np.ndarray) -> np.ndarray:
     return rounded.astype(np.uint8)
 
 
-def _crop_to_content(array: np.ndarray, mask: np.ndarray | None, margin: int) -> tuple[np.ndarray, np.ndarray | None]:
-    content = np.argwhere((array != 0).any(axis=0))
-    if len(content) == 0:
-        return array, mask
-    low = np.maximum(content.min(axis=0) - margin, 0)
-    high = content.max(axis=0) + 1 + margin
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return array[(slice(None), *box)], None if mask is None else mask[box]
-
-
-def _map_intensity(array: np.ndarray, config: PrepareConfig) -> np.ndarray:
-    if config.intensity == "percentile":
-        low, high = np.percentile(array, (0.5, 99.5))
-        return np.clip((array - low) / max(high - low, 1e-6), 0, 1)
-    if config.intensity == "range":
-        return array / (255.0 if array.max() <= 255 else float(2 ** np.ceil(np.log2(array.max() + 1)) - 1))
-    if config.intensity == "window":
-        low, high = config.window
-        return np.clip((array - low) / (high - low), 0, 1)
-    within = array != 0 if config.intensity == "zscore_nonzero" else np.ones_like(array, dtype=bool)
-    mapped = np.zeros_like(array)
-    for channel, (values, inside) in enumerate(zip(array, within, strict=True)):
-        if inside.any():
-            mean, sd = values[inside].mean(dtype=np.float64), values[inside].std(dtype=np.float64)
-            mapped[channel][inside] = (values[inside] - mean) / max(sd, 1e-6)
-    return np.clip(mapped, -10, 10)
-
-
 def _new_size(old: tuple[int, ...], spacing: tuple[float, ...] | None, kind: Kind,
               config: PrepareConfig) -> tuple[int, ...]:
-    """S after resampling, for a case of size S."""
+    """S after resizing, for a case of size S."""
     if config.spacing is not None and kind == "volume":
-        if spacing is None:
-            raise GeometryError("The file does not say its spacing", expected="mm per voxel",
-                                remedy="give prepare.size instead of prepare.spacing")
-        return tuple(max(1, round(n * s / t)) for n, s, t in zip(old, spacing, config.spacing, strict=True))
-    if config.size is None:
-        return old
-    if len(config.size) not in ((2, 3) if kind == "volume" else (2,)):
-        raise GeometryError(f"prepare.size {config.size} has {len(config.size)} axes",
-                            expected="(J, I), or (K, J, I) for volumes", remedy="mend prepare.size (frames are kept)")
-    return (*old[: len(old) - len(config.size)], *config.size)
-
-
-def _resize(array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(C, *S) -> (C, *size): anti-aliased in the plane (a triangle as wide as it shrinks); linear along slices."""
-    planes = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    planes = planes.reshape(-1, 1, *planes.shape[-2:])
-    planes = F.interpolate(planes, size=size[-2:], mode="bilinear", antialias=True, align_corners=False)
-    resized = planes.reshape(*array.shape[:-2], *size[-2:])
-    if len(size) == 3 and size[0] != array.shape[-3]:
-        resized = F.interpolate(resized[None], size=size, mode="trilinear", align_corners=False)[0]
-    return resized.numpy()
-
-
-def _resize_labels(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(*S) uint8 -> (*size) uint8, each voxel the label of the nearest one."""
-    labels = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))
-    return F.interpolate(labels[None, None], size=size, mode="nearest-exact")[0, 0].numpy().astype(np.uint8)
+        return size_at_spacing(old, spacing, config.spacing)
+    return old if config.size is None else size_of(old, kind, config.size)

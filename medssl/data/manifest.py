@@ -20,13 +20,14 @@ import polars as pl
 
 from medssl import __version__
 from medssl.data.card import Card
+from medssl.data.files import Files
 from medssl.data.skips import SKIPPED
 from medssl.data.split import SPLITS
 from medssl.errors import ManifestError
 from medssl.files import whole, write_whole
 from medssl.types import Case, Kind, Split
 
-FILES = {"case_id": pl.String, "role": pl.String, "path": pl.String}
+FILES = {"case_id": pl.String, "role": pl.String, "path": pl.String, "part": pl.Int64}
 _FIXED = {name: pl.String for name in ("case_id", "patient_id", "study_id", "kind", "modality", "split")}
 _KEYS = ("medssl.version", "medssl.digest", "medssl.key_id", "medssl.card", "medssl.skipped")
 
@@ -37,8 +38,9 @@ class Manifest:
 
     cases: case_id, patient_id, study_id, kind, modality, split, label.* (Float64), attr.* (Float64 or String),
         has_mask; sorted by case_id, so that the order tells nothing.
-    files: case_id, role (a channel's name, or "mask"), path (absolute); one row a file, so that a DICOM series has as
-        many rows as slices, in their order; empty where the manifest was loaded without.
+    files: case_id, role (a channel's name, or "mask"), path (absolute), part (which of several scans in a multi-frame
+        file, else null); one row a file, so that a DICOM series has as many rows as slices, in their order; empty where
+        the manifest was loaded without.
     skipped: what (a path: for the terminal only, never saved), case_id, reason, remedy, count.
     key_id: which key made the pseudonyms; manifests of different keys cannot be compared by patient.
     """
@@ -82,10 +84,17 @@ class Manifest:
         return {case_id: row for row, case_id in enumerate(self.cases["case_id"])}
 
     @cached_property
-    def _files_of(self) -> dict[str, dict[str, list[str]]]:
+    def _paths_of(self) -> dict[str, dict[str, list[str]]]:
         found: dict[str, dict[str, list[str]]] = {}
-        for case_id, role, path in self.files.select(list(FILES)).iter_rows():
+        for case_id, role, path in self.files.select("case_id", "role", "path").iter_rows():
             found.setdefault(case_id, {}).setdefault(role, []).append(path)
+        return found
+
+    @cached_property
+    def _parts_of(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for case_id, role, part in self.files.drop_nulls("part").select("case_id", "role", "part").iter_rows():
+            found.setdefault(case_id, {})[role] = part
         return found
 
     def select(
@@ -116,21 +125,31 @@ class Manifest:
 
     def all_paths(self, case_id: str) -> dict[str, tuple[Path, ...]]:
         """{role: its files}: the channels in order, then the mask if there is one; the slices of a series in order."""
-        if case_id not in self._files_of:
+        if case_id not in self._paths_of:
             raise _unknown_files(case_id)
-        return {role: tuple(map(Path, paths)) for role, paths in self._files_of[case_id].items()}
+        return {role: tuple(map(Path, paths)) for role, paths in self._paths_of[case_id].items()}
 
-    def each_paths(self) -> Iterator[tuple[str, Kind, dict[str, tuple[Path, ...]]]]:
-        """(case_id, kind, `all_paths`) of every case in the order of their ids, with none kept in memory."""
-        files = self.files.sort("case_id", maintain_order=True).select(list(FILES)).iter_rows()
-        runs = groupby(files, key=itemgetter(0))
+    def files_of(self, case_id: str) -> Files:
+        """All that it takes to open a case; ManifestError as `all_paths`."""
+        paths = self.all_paths(case_id)
+        kind = self.cases["kind"][self._places[case_id]]
+        return Files(kind, tuple(self.channels), paths, self._parts_of.get(case_id, {}), self.card.structures)
+
+    def each_files(self) -> Iterator[tuple[str, Files]]:
+        """(case_id, `files_of`) of every case in the order of their ids, with none kept in memory."""
+        rows = self.files.sort("case_id", maintain_order=True).select(list(FILES)).iter_rows()
+        runs, channels = groupby(rows, key=itemgetter(0)), tuple(self.channels)
         for case_id, kind in self.cases.sort("case_id").select("case_id", "kind").iter_rows():
             paths: dict[str, list[Path]] = {}
-            for _, role, path in next((rows for found, rows in runs if found == case_id), ()):
+            parts: dict[str, int] = {}
+            for _, role, path, part in next((rows for found, rows in runs if found == case_id), ()):
                 paths.setdefault(role, []).append(Path(path))
+                if part is not None:
+                    parts[role] = part
             if not paths:
                 raise _unknown_files(case_id)
-            yield case_id, kind, {role: tuple(files) for role, files in paths.items()}
+            found = {role: tuple(files) for role, files in paths.items()}
+            yield case_id, Files(kind, channels, found, parts, self.card.structures)
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """As `all_paths`, with one path a role: the file, or the folder that the slices of a series lie in."""

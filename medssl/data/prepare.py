@@ -21,7 +21,8 @@ import torch
 
 from medssl.data import index
 from medssl.data.cache import Cache
-from medssl.data.decode import Files, PrepareConfig, decode
+from medssl.data.decode import PrepareConfig, decode
+from medssl.data.files import Files
 from medssl.data.manifest import Manifest
 from medssl.data.pool import cores, results, worker_pool
 from medssl.errors import ManifestError, MedsslError, RunError
@@ -117,7 +118,7 @@ def _prepare_missing(
 
 def _stamped(manifest: Manifest) -> pl.DataFrame:
     """case_id, stamp and bytes of every case, in order."""
-    rows = [(case_id, *_stamp(files)) for case_id, files in _files(manifest)]
+    rows = [(case_id, *_stamp(files)) for case_id, files in manifest.each_files()]
     return pl.DataFrame(rows, schema={"case_id": pl.String, "stamp": pl.String, "bytes": pl.Int64}, orient="row")
 
 
@@ -136,19 +137,13 @@ def _run(plan: pl.DataFrame, manifest: Manifest, config: PrepareConfig, folder: 
     """Prepares what is not done; yields the case ids as they finish."""
     rows = plan.select("stamp", "earlier", "done").iter_rows()
     jobs = (_Job(case_id, stamp, earlier or [], files, config, folder)
-            for (case_id, files), (stamp, earlier, done) in zip(_files(manifest), rows, strict=True) if not done)
+            for (case_id, files), (stamp, earlier, done) in zip(manifest.each_files(), rows, strict=True) if not done)
     todo = plan.filter(~pl.col("done"))
     if workers == 1 or (len(todo) < FEW_CASES and todo["bytes"].sum() < FEW_BYTES):
         yield from map(_prepare_case, jobs)
         return
     with worker_pool(min(workers, len(todo)), torch.set_num_threads, 1) as pool:
         yield from results(pool, _prepare_case, jobs, ahead=AHEAD * workers)
-
-
-def _files(manifest: Manifest) -> Iterator[tuple[str, Files]]:
-    channels = tuple(manifest.channels)
-    for case_id, kind, paths in manifest.each_paths():
-        yield case_id, Files(kind, channels, paths)
 
 
 def _prepare_case(job: _Job) -> str:
@@ -196,7 +191,7 @@ def _is_whole(folder: Path, row: dict) -> bool:
 
 def _stamp(files: Files) -> tuple[str, int]:
     """A cheap sign that a case's sources are unchanged, of sizes and times, kind and roles; and their bytes."""
-    told, size = [f"{FORMAT} {files.kind} {','.join(files.channels)}"], 0
+    told, size = [f"{FORMAT} {files.told}"], 0
     for path in files.all():
         try:
             stat = os.stat(path)
@@ -209,7 +204,7 @@ def _stamp(files: Files) -> tuple[str, int]:
 
 def _address(job: _Job) -> str:
     files = job.files
-    digest = hashlib.sha256(f"{FORMAT} {job.config.digest()} {files.kind} {','.join(files.channels)}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {job.config.digest()} {files.told}".encode())
     for role in files.paths:
         digest.update(f"{role} {len(files.paths[role])}".encode())
         for path in files.paths[role]:

@@ -1,7 +1,8 @@
 """Card + folder -> raw rows: one row a case, its raw columns as text, and the files that belong to it.
 
 Names of the columns that are not raw: `file:<role>` (path within the folder, null where absent), `slices:<role>` (all
-files of a scanned series, in order), `split:table` (the split that a table states).
+files of a scanned series, in order), `part:<role>` (which of several scans in a multi-frame file), `split:table` (the
+split that a table states).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from medssl.data.card import Card
 from medssl.data.join import joined
 from medssl.data.scanned import Progress, one_row_a_study, scanned
 from medssl.data.skips import Skips
+from medssl.data.structures import check_masks
 from medssl.data.table import read_table, require_columns
 from medssl.data.template import fields, fill, literals, template_regex
 from medssl.errors import ManifestError
@@ -51,7 +53,7 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
 def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str], skips: Skips) -> pl.DataFrame:
     """Adds `file:*` by the card's templates, looked up among the files `found`; rows without images are skipped."""
     if card.layout == "scan":
-        return frame.with_columns(pl.lit(None, pl.String).alias("file:mask"))
+        return frame
     present = pl.Series("path", found, dtype=pl.String)
     roles = {**card.files, **({"mask": card.mask} if card.mask else {})}
     frame = frame.with_columns(fill(template).alias(f"file:{role}") for role, template in roles.items())
@@ -70,7 +72,8 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
         masked, other = part.filter(only_mask), part.filter(~only_mask)
         skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
         skips.add(_shown(other, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")
-    return frame.filter(pl.col("absent") == "").drop("absent")
+    frame = frame.filter(pl.col("absent") == "").drop("absent")
+    return check_masks(frame, card, folder, skips) if card.structures else frame
 
 
 def walk(folder: Path, progress: Progress | None = None) -> list[str]:

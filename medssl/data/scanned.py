@@ -10,6 +10,7 @@ import polars as pl
 
 from medssl.data.card import Card
 from medssl.data.skips import Skips
+from medssl.data.structures import attach_masks
 from medssl.data.table import require_columns
 from medssl.data.template import fields, fill
 from medssl.errors import ManifestError
@@ -18,13 +19,18 @@ Progress = Callable[[int, int], None]
 
 
 def scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -> pl.DataFrame:
-    """A row for each scan of the card's kind: its raw columns, `file:<first channel>` and `slices:<first channel>`."""
-    from medssl.io import SkippedFile, find_scans  # readers are loaded only where scans are looked for
+    """A row for each scan of the card's kind: its raw columns, and the files of its first channel and its mask.
 
-    first = card.channel_names[0]
-    rows: list[dict[str, str | list[str] | None]] = []
-    for count, found in enumerate(find_scans(folder), start=1):
-        if isinstance(found, SkippedFile):
+    Scans whose slices lie unevenly are among them: whether they are straightened is for `prepare` to say.
+    """
+    from medssl.io import FoundMask, SkippedFile, find_scans  # readers are loaded only where scans are looked for
+
+    first, masks = card.channel_names[0], []
+    rows: list[dict[str, str | int | list[str] | None]] = []
+    for count, found in enumerate(find_scans(folder, card.time, straighten=True), start=1):
+        if card.structures and isinstance(found, FoundMask):
+            masks.append(found)
+        elif isinstance(found, SkippedFile):
             skips.add([str(found.path)], found.reason, "mend or remove the file, if it was to be used")
         else:
             slices = [path.relative_to(folder).as_posix() for path in found.paths]
@@ -32,7 +38,8 @@ def scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -
             own = {"path": min(slices), "patient": found.patient or None, "accession": found.accession or None,
                    "study": found.study or None, "series": found.series, "description": found.description,
                    "kind": found.kind, "modality": found.modality}
-            rows.append({**header, **own, f"file:{first}": min(slices), f"slices:{first}": slices})
+            rows.append({**header, **own, f"file:{first}": min(slices), f"slices:{first}": slices,
+                         f"part:{first}": found.part})
         if progress:
             progress(count, 0)
     if not rows:
@@ -41,13 +48,13 @@ def scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -
             expected="DICOM, NIfTI, image or video files",
             remedy="check the folder; `medssl.find_scans` gives each file's reason",
         )
-    schema = dict.fromkeys((name for row in rows for name in row), pl.String) | {f"slices:{first}": pl.List(pl.String)}
-    frame = pl.DataFrame(rows, schema=schema)
+    texts = dict.fromkeys((name for row in rows for name in row), pl.String)
+    frame = pl.DataFrame(rows, schema=texts | {f"slices:{first}": pl.List(pl.String), f"part:{first}": pl.Int64})
     if card.kind:
         skips.add(frame.filter(pl.col("kind") != card.kind)["path"], f"not a {card.kind}, as the card asks for",
                   "remove the card's `kind` to keep it")
         frame = frame.filter(pl.col("kind") == card.kind)
-    return frame
+    return attach_masks(frame, masks, card, folder, skips)
 
 
 def one_row_a_study(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:
@@ -68,6 +75,8 @@ def one_row_a_study(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFra
     hits = frame.select(pl.sum_horizontal(pl.col("^fits:.*$"))).to_series()
     skips.add(frame.filter(hits == 0)["path"], "scan that no channel of the card names",
               "add it to the card's `channels`, or leave it")
+    elsewhere = frame.filter(~pl.col(f"fits:{card.channel_names[0]}") & (hits > 0))["file:mask"].drop_nulls()
+    skips.add(elsewhere, "mask drawn on another channel than the first", "name that channel first")
     studies = _problems(frame.filter(hits > 0), card.channel_names)
     for (reason,), part in studies.drop_nulls("problem").group_by("problem", maintain_order=True):
         skips.add(part["path"], reason, "make the card's `channels` fit one scan of each study, or leave the study")
@@ -103,6 +112,6 @@ def _side_by_side(frame: pl.DataFrame, channels: list[str]) -> pl.DataFrame:
     rows = frame.filter(f"fits:{first}")
     for name in others:
         of_channel = frame.filter(f"fits:{name}").select(
-            "file:study", *(pl.col(f"{what}:{first}").alias(f"{what}:{name}") for what in ("file", "slices")))
+            "file:study", *(pl.col(f"{what}:{first}").alias(f"{what}:{name}") for what in ("file", "slices", "part")))
         rows = rows.join(of_channel, on="file:study", how="left", maintain_order="left")
     return rows.drop(pl.col("^fits:.*$"), "file:study")

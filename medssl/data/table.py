@@ -9,7 +9,7 @@ import polars as pl
 
 from medssl.errors import ManifestError
 
-RESERVED = ("file:", "slices:", "split:")
+RESERVED = ("file:", "slices:", "part:", "fits:", "split:")
 """Columns that hold no text of the data set's own begin so (rows.py)."""
 BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
 

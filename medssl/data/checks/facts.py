@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from medssl.data.files import Files
+from medssl.data.grid import difference
 from medssl.data.manifest import Manifest
 from medssl.data.pool import worker_pool
 from medssl.errors import MedsslError
 from medssl.types import Scan
-
-if TYPE_CHECKING:
-    from medssl.data.decode import Files
 
 FACTS = {
     "case_id": pl.String, "role": pl.String, "channel": pl.Int64,
@@ -51,11 +50,7 @@ def gather(
 
     A file that is missing has no row: `check` names it without. `progress(done, total)` counts cases.
     """
-    from medssl.data.decode import Files
-
-    channels = tuple(manifest.channels)
-    jobs = [(case_id, Files(kind, channels, manifest.all_paths(case_id)))
-            for case_id, kind in manifest.cases.select("case_id", "kind").iter_rows()]
+    jobs = [(case_id, manifest.files_of(case_id)) for case_id in manifest.cases["case_id"]]
     rows = []
     for done, found in enumerate(_run(jobs, workers or os.cpu_count() or 1), start=1):
         rows += found
@@ -75,8 +70,6 @@ def _run(jobs: list[tuple[str, Files]], workers: int) -> Iterator[list[dict[str,
 
 
 def _read_case(job: tuple[str, Files]) -> list[dict[str, Any]]:
-    from medssl.data.decode import grid_difference, open_role
-
     case_id, files = job
     rows, first = [], None
     for role, paths in files.paths.items():
@@ -84,13 +77,13 @@ def _read_case(job: tuple[str, Files]) -> list[dict[str, Any]]:
         if not all(path.exists() for path in paths):
             continue
         try:
-            scan = open_role(files, role)
+            scan = files.open(role, first)
         except (MedsslError, OSError) as error:
             rows.append(row | _failure(error))
             continue
         first = first or scan
         row |= {"kind": scan.kind, "shape": list(scan.array.shape[1:]), "spacing": scan.spacing and list(scan.spacing),
-                "grid": grid_difference(first, scan), "burned_in": scan.header.get("burned_in_annotation")}
+                "grid": difference(first, scan), "burned_in": scan.header.get("burned_in_annotation")}
         if role == "mask":
             rows.append(row | {"channel": 0, "values": np.unique(scan.array)[:MOST_VALUES].astype(float).tolist()})
         else:
