@@ -109,16 +109,21 @@ def manifest(
 def check(
     manifest: ManifestPath,
     deep: Annotated[bool, typer.Option(help="Open every file, too.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A page to write, .html, with pictures of patients; the cases of "
+                                                  "each finding go into a .csv beside it.")] = None,
 ) -> None:
     """Says what is wrong with a manifest before a night is lost; exit status 1 when there are errors.
 
-    Example: medssl check chexpert.parquet --deep
+    Example: medssl check chexpert.parquet --deep --out check.html
     """
     from medssl.data.checks import check as find_faults
     from medssl.data.checks import gather
     from medssl.data.manifest import Manifest
+    from medssl.report.findings import require_page_name, write_findings
     from medssl.train.monitor import Bar
 
+    if out:
+        require_page_name(out)
     table, facts = Manifest.load(manifest), None
     if deep:
         with Bar("check") as progress:
@@ -133,6 +138,8 @@ def check(
             print(f"    {case_id}: {', '.join(map(str, table.paths(case_id).values()))}")
     errors = sum(finding.level == "error" for finding in findings)
     print(f"{errors} errors, {len(findings) - errors} warnings and notes")
+    if out:
+        print(*write_findings(out, table, findings, opened=deep), sep="\n")
     raise typer.Exit(1 if errors else 0)
 
 

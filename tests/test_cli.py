@@ -147,7 +147,7 @@ def test_mask_on_another_grid(medssl: Terminal, brain: Path):
     assert medssl("manifest", "data_manifests/brats2021.yaml", brain, "--out", "b.parquet")[0] == 0
     status, out, _ = medssl("check", "b.parquet", "--deep")
     assert status == 1
-    assert "mask has another shape" in out
+    assert "mask lies on another grid than the first file: shape" in out
     status, _, error = medssl("prepare", "pipelines/phantom_brain/curve.yaml", "data.manifest=b.parquet")
     assert status == 0
     assert "the mask lies on another grid" in error

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from medssl import __version__
 from medssl.files import write_whole
 from medssl.report import words
 from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table, subgroup_table
 from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
-from medssl.report.style import data_uri, png_uri, svg_uri
+from medssl.report.layout import Picture, drawn, environment
+from medssl.report.style import data_uri, png_uri
 from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
 
 _PICTURES = {
     "views": "What the encoder was shown: each case as prepared, then as augmented.",
     "reconstruction": "What the encoder made of hidden blocks: the original, what it saw, what it reconstructed.",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """wide, narrow: `data:` URIs of the same content laid out for a desktop and for a phone."""
-
-    wide: str
-    narrow: str
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
     """
     read_curves = [read_curve(Path(folder)) for folder in curves]
     read_runs = [read_pretrain(Path(folder)) for folder in pretrains]
-    page = _environment().get_template("report.html.j2").render(
+    page = environment().get_template("report.html.j2").render(
         title=title,
         version=__version__,
         level=words.LEVEL,
@@ -97,11 +86,6 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
     return path
 
 
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("medssl.report"), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
-
-
 def _curve_part(curve: Curve, anchor: str) -> CurvePart:
     primary, others = curve.metrics[0], curve.metrics[1:]
     return CurvePart(
@@ -116,7 +100,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
 
 def _curve_picture(curve: Curve) -> Picture:
     name = words.sentence(curve.metric_name(curve.head.primary))
-    return _drawn(lambda narrow: curve_figure(curve, narrow=narrow), _curve_alt(curve),
+    return drawn(lambda narrow: curve_figure(curve, narrow=narrow), _curve_alt(curve),
                   f"{name} against the number of labelled patients. Bars are {words.LEVEL} intervals over patients and "
                   "seeds; arms are set slightly side by side so that the bars can be told apart.")
 
@@ -124,7 +108,7 @@ def _curve_picture(curve: Curve) -> Picture:
 def _gain_picture(curve: Curve) -> Picture | None:
     if curve.head.primary not in curve.comparison["metric"]:
         return None
-    return _drawn(lambda narrow: difference_figure(curve, narrow), _gain_alt(curve),
+    return drawn(lambda narrow: difference_figure(curve, narrow), _gain_alt(curve),
                   f"Paired differences on the same test patients, with {words.LEVEL} intervals. "
                   "Where the bar crosses zero, the data do not settle which is better.")
 
@@ -133,14 +117,14 @@ def _panels_picture(curve: Curve, others: list[str]) -> Picture | None:
     if not others:
         return None
     names = ", ".join(map(curve.metric_name, others))
-    return _drawn(lambda narrow: curve_figure(curve, others, narrow),
+    return drawn(lambda narrow: curve_figure(curve, others, narrow),
                   f"Small panels like the first picture, one each for {names}. Tables below hold the same numbers.",
                   f"The parts behind the headline. Bars are {words.LEVEL} intervals; scales differ between panels.")
 
 
 def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
     figures = ", ".join(name.replace("_", " ") for name in run.log.columns if name not in ("step", "seconds"))
-    training = _drawn(lambda narrow: training_figure(run.log, narrow),
+    training = drawn(lambda narrow: training_figure(run.log, narrow),
                       f"Training curves against the step: {figures}.",
                       "The loss and the health figures while pretraining. A feature spread or an effective rank "
                       "that falls towards nothing would mean collapse.")
@@ -151,10 +135,6 @@ def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
         uri = data_uri(run.pictures[stem], "image/png")
         pictures.append(Picture(uri, uri, caption, caption))
     return PretrainPart(anchor, run.name, training, pictures)
-
-
-def _drawn(draw: Callable[[bool], Figure], alt: str, caption: str) -> Picture:
-    return Picture(svg_uri(draw(False)), svg_uri(draw(True)), alt, caption)
 
 
 def _examples_picture(curve: Curve) -> Picture | None:

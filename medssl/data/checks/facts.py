@@ -124,7 +124,7 @@ def _pixel_facts(pixels: np.ndarray) -> dict[str, Any]:
 
 
 def _digest(pixels: np.ndarray) -> str:
-    """SHA-256 over the shape and the values as float32, a slice at a time; as many bits of it as no accident repeats."""
+    """SHA-256 over the shape and the values as float32, a slice at a time; as many bits as no accident repeats."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     for part in pixels:
         digest.update(np.ascontiguousarray(part, dtype="<f4"))
