@@ -16,7 +16,8 @@ from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
 from medssl.data.template import fill
 from medssl.errors import ManifestError
 
-SPLIT_WORDS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "dev": "validation"}
+SPLIT_WORDS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "validate": "validation",
+               "dev": "validation", "training": "train", "testing": "test"}
 OLDEST = 90.0
 _DATE = r"^(\d{4}[-/.]?\d{2}[-/.]?\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T_].*)?$"
 _AGE = re.compile(r"0*(\d+(?:\.\d+)?)\s*([YMWDymwd]?)")

@@ -8,7 +8,7 @@ Every card gathers *raw columns* first, one row a case, and fills in everything 
 - `scan`: whatever `medssl.io.find_scans` finds, as `path`, `patient`, `accession`, `study`, `series`, `description`,
   `kind`, `modality` and the header fields that it lets through.
 
-`join` adds the columns of one more table, and `extract` cuts new columns out of others by regular expression.
+`join` adds the columns of further tables, and `extract` cuts new columns out of others by regular expression.
 Raw columns are kept in memory only: the manifest holds pseudonyms, and the labels and attributes that the card names.
 """
 
@@ -123,7 +123,8 @@ class SplitRule(Config):
     """How a case gets its split where its table does not say: by column, or by hash of the patient."""
 
     source: Template | None = None
-    """A template, compared without regard to case: train, val, valid, validation, dev, test."""
+    """A template, compared without regard to case: train, training, val, valid, validate, validation, dev, test,
+    testing."""
 
     shares: dict[Split, float] | None = None
     """Shares of the hash of the patient, which sum to 1, e.g. `{train: 0.7, validation: 0.1, test: 0.2}`."""
@@ -164,6 +165,9 @@ class Card(Config):
     """What the set is, where it comes from, its licence."""
 
     layout: Literal["table", "pattern", "scan"]
+    time: Literal["phases", "clips"] = "phases"
+    """Under `layout: scan`: a 4-D series as one volume a phase, or as one clip a place."""
+
     kind: Kind | None = None
     """Of every case; none only under `layout: scan`, where each scan says."""
 
@@ -179,7 +183,9 @@ class Card(Config):
     and the same hash split. None: the card's own name."""
 
     tables: list[Table] = []
-    join: Join | None = None
+    join: list[Join] = []
+    """In order; a single one needs no list. Of two columns with one name the first counts."""
+
     extract: dict[str, Regex] = {}
     """{raw column: regular expression that matches it as a whole}; its named groups become raw columns, blank where it
     does not match."""
@@ -247,10 +253,11 @@ class Card(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_patient_template(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("patient"), str):
-            return {**data, "patient": [data["patient"]]}
-        return data
+    def _lists_of_one(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        alone = {"patient": str, "join": dict}
+        return data | {name: [data[name]] for name, kind in alone.items() if isinstance(data.get(name), kind)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:

@@ -40,8 +40,8 @@ def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progres
     frame = _extracted(frame, early)  # before the join, which may go by what is cut out here, as studies may
     if card.channels:
         frame = one_row_a_study(frame, card, skips)
-    if card.join:
-        frame = joined(frame, card.join, folder, skips)
+    for join in card.join:
+        frame = joined(frame, join, folder, skips)
     frame = _extracted(frame, {column: card.extract[column] for column in card.extract if column not in early})
     if card.layout == "scan":  # a header field that no scan of this folder carries is blank, not a mistake
         absent = [name for name in card.named_columns() if name not in frame.columns]

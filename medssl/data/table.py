@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -15,9 +16,10 @@ BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A CSV file with every cell as text, exactly as written; blank cells and NA become null."""
+    """A CSV file, also .csv.gz, with every cell as text, exactly as written; blank cells and NA become null."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             header = file.readline()
         separator = max(",;\t", key=header.count)
         frame = pl.read_csv(path, separator=separator, infer_schema=False, null_values=BLANK)
@@ -25,7 +27,7 @@ def read_table(path: Path) -> pl.DataFrame:
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.csv"))) if path.parent.is_dir() else ""
         raise ManifestError(f"No table {path}", expected="the CSV file that the card names",
                             remedy=f"give the folder that holds it{f'; here are: {near}' if near else ''}") from None
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ManifestError(f"The table {path} cannot be read: {reason}", expected="a CSV file in UTF-8 with a header",
                             remedy="save it as UTF-8 CSV with the same number of cells in every row") from None
