@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import write_picture, write_volume
+from data_folders import CARDS_FOLDER, write_picture, write_volume
 
 from medssl.data.card import Card
 from medssl.rng import stream
 
-CARDS = Path(__file__).parents[2] / "data_manifests"
-FINDINGS = Card.read(CARDS / "chexpert.yaml").labels.columns
+FINDINGS = Card.read(CARDS_FOLDER / "chexpert.yaml").labels.columns
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def key() -> bytes:
 
 @pytest.fixture
 def card() -> Callable[[str], Card]:
-    return lambda name: Card.read(CARDS / f"{name}.yaml")
+    return lambda name: Card.read(CARDS_FOLDER / f"{name}.yaml")
 
 
 @pytest.fixture

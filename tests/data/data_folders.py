@@ -15,6 +15,8 @@ from medssl.data.checks import Finding
 from medssl.data.manifest import Manifest
 from medssl.rng import stream
 
+CARDS_FOLDER = Path(__file__).parents[2] / "data_manifests"
+
 
 def write_picture(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
