@@ -85,6 +85,8 @@ def manifest(
     out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")],
     key: Annotated[Path | None, typer.Option(help="File with the pseudonym key; default $MEDSSL_KEY_FILE, "
                                                   "then ~/.medssl/pseudonym.key.")] = None,
+    linked: Annotated[list[Path] | None, typer.Option(help="Storage outside the folder that its links may lead into; "
+                                                           "give it once a place.")] = None,
 ) -> None:
     """Card + folder -> manifest: one row a case, pseudonyms for people, and every skipped file with its reason.
 
@@ -97,7 +99,7 @@ def manifest(
     from medssl.train.monitor import Bar
 
     with Bar("manifest") as progress:
-        built = build(Card.read(find(card, "data_manifests")), folder, load_key(key), progress)
+        built = build(Card.read(find(card, "data_manifests")), folder, load_key(key), progress, linked or ())
     built.save(out)
     patients = built.cases["patient_id"].n_unique()
     print(f"{len(built.cases)} cases of {patients} patients in {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import polars as pl
 from medssl.data.card import Card, Source
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import check_key, key_id, pseudonym
-from medssl.data.rows import Progress, locate_files, raw_rows, walk
+from medssl.data.rows import Progress, files_in, locate_files, raw_rows
 from medssl.data.skips import Skips
 from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
 from medssl.data.template import fill
@@ -24,7 +25,9 @@ _AGE = re.compile(r"0*(\d+(?:\.\d+)?)\s*([YMWDymwd]?)")
 _PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
 
-def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None = None) -> Manifest:
+def build(
+    card: Card, folder: str | Path, key: bytes, progress: Progress | None = None, linked: Sequence[Path] = ()
+) -> Manifest:
     """Makes the manifest of a data set.
 
     Args:
@@ -32,6 +35,7 @@ def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None 
         folder: where the data set lies; the card's paths begin here.
         key: the secret of the pseudonyms (`load_key`), at least 32 bytes.
         progress: called as progress(files seen, 0), since how many there will be is not known.
+        linked: folders outside, into which links may lead; what other links lead to is skipped.
 
     Raises ManifestError when the folder does not fit the card, and LeakageError when a patient is in two splits. What
     is left out (filtered, without image, without patient, doubled) is listed in `Manifest.skipped`.
@@ -41,8 +45,9 @@ def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None 
     if not folder.is_dir():
         raise ManifestError(f"No folder {folder}", expected=f"the folder of {card.name}", remedy="check the path")
     skips = Skips()
-    present = [] if card.layout == "scan" else walk(folder, progress)
-    frame = raw_rows(card, folder, present, skips, progress)
+    _refuse_far_tables(card, folder, linked)
+    present = [] if card.layout == "scan" else files_in(folder, linked, skips, progress)
+    frame = raw_rows(card, folder, linked, present, skips, progress)
     frame = _filtered(frame, card, skips)
     frame = locate_files(frame, card, folder, present, skips)
     frame = _identified(frame, card, key, skips)
@@ -52,7 +57,19 @@ def build(card: Card, folder: str | Path, key: bytes, progress: Progress | None 
     if cases.is_empty():
         raise _nothing_left(skips, card)
     files = _files(frame.unique("case_id", keep="first"), card, folder).join(cases, on="case_id", how="semi")
-    return Manifest(cases.sort("case_id"), files.sort("case_id", maintain_order=True), card, skips.frame(), key_id(key))
+    return Manifest(cases.sort("case_id"), files.sort("case_id", maintain_order=True), card, skips.frame(), key_id(key),
+                    folder)
+
+
+def _refuse_far_tables(card: Card, folder: Path, linked: Sequence[Path]) -> None:
+    from medssl.io.walk import Bounds  # readers are loaded only where scans are looked for
+
+    bounds = Bounds(folder, linked)
+    far = [table.path for table in (*card.tables, *filter(None, [card.join])) if not bounds.hold(folder / table.path)]
+    if far:
+        raise ManifestError(f"Tables lie outside of the data set's folder: {', '.join(far)}",
+                            expected="tables within the folder, or within storage named with --linked",
+                            remedy="copy them into the folder")
 
 
 def _filtered(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:

@@ -15,7 +15,7 @@ Raw columns are kept in memory only: the manifest holds pseudonyms, and the labe
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -38,6 +38,12 @@ def _template(text: str) -> str:
     return text
 
 
+def _within(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{path!r} leads outside of the data set's folder; give a path within it")
+    return path
+
+
 def _regex(text: str) -> str:
     try:
         re.compile(text)
@@ -55,6 +61,8 @@ def _text_keys(value: Any) -> Any:
 
 
 Template = Annotated[str, AfterValidator(_template)]
+Inside = AfterValidator(_within)
+"""Of a path, or a path's template: it begins in the data set's folder and stays there."""
 Regex = Annotated[str, AfterValidator(_regex)]
 ValueMap = Annotated[dict[str, float | str | None], BeforeValidator(_text_keys)]
 
@@ -62,7 +70,7 @@ ValueMap = Annotated[dict[str, float | str | None], BeforeValidator(_text_keys)]
 class Table(Config):
     """A CSV file (comma, semicolon or tab) whose rows are cases."""
 
-    path: str
+    path: Annotated[str, Inside]
     """Relative to the data set's folder."""
 
     split: Split | None = None
@@ -76,7 +84,7 @@ Mangling = Literal["zeros", "decimals", "spaces", "case"]
 class Join(Config):
     """One more CSV file, whose columns are added to the cases that its rows name."""
 
-    path: str
+    path: Annotated[str, Inside]
     """Relative to the data set's folder."""
 
     match: dict[str, str] = Field(min_length=1)
@@ -165,9 +173,6 @@ class Card(Config):
     """What the set is, where it comes from, its licence."""
 
     layout: Literal["table", "pattern", "scan"]
-    time: Literal["phases", "clips"] = "phases"
-    """Under `layout: scan`: a 4-D series as one volume a phase, or as one clip a place."""
-
     kind: Kind | None = None
     """Of every case; none only under `layout: scan`, where each scan says."""
 
@@ -190,14 +195,14 @@ class Card(Config):
     """{raw column: regular expression that matches it as a whole}; its named groups become raw columns, blank where it
     does not match."""
 
-    files: dict[str, Template] = {}
+    files: dict[str, Annotated[Template, Inside]] = {}
     """{channel: path within the folder}, in the order of the channels; a single channel is called image."""
 
     channels: dict[str, Annotated[dict[str, Regex], Field(min_length=1)]] = {}
     """{channel: {raw column: regular expression that matches it as a whole, whatever its capitals}}; under
     `layout: scan`. A case is then a study in which one scan fits each channel, with the raw columns of the first."""
 
-    mask: Template | None = None
+    mask: Annotated[Template, Inside] | None = None
     """Path of the segmentation; a case without one is kept as unlabelled."""
 
     structures: dict[Annotated[int, Field(gt=0, le=255)], Annotated[list[Regex], Field(min_length=1)]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ from medssl.types import Case, Kind, Split
 FILES = {"case_id": pl.String, "role": pl.String, "path": pl.String, "part": pl.Int64}
 _FIXED = {name: pl.String for name in ("case_id", "patient_id", "study_id", "kind", "modality", "split")}
 _KEYS = ("medssl.version", "medssl.digest", "medssl.key_id", "medssl.card", "medssl.skipped")
+_FOLDER = "medssl.folder"
+_PSEUDONYMS = {"case_id": r"^c[0-9a-f]{16}$", "patient_id": r"^p[0-9a-f]{16}$", "study_id": r"^s[0-9a-f]{16}$"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,7 @@ class Manifest:
         the manifest was loaded without.
     skipped: what (a path: for the terminal only, never saved), case_id, reason, remedy, count.
     key_id: which key made the pseudonyms; manifests of different keys cannot be compared by patient.
+    folder: the data set's, in which all files lie; saved in the private table alone.
     """
 
     cases: pl.DataFrame
@@ -50,6 +56,7 @@ class Manifest:
     card: Card
     skipped: pl.DataFrame
     key_id: str
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return self.cases.height
@@ -164,7 +171,7 @@ class Manifest:
         path = _checked_suffix(Path(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(_files_path(path), mode=0o600) as draft:
-            self.files.write_parquet(draft)
+            self.files.write_parquet(draft, metadata={_FOLDER: str(self.folder or "")})
         if path.suffix == ".csv":
             write_whole(_sidecar(path), json.dumps(self._metadata(), indent=1))
         with whole(path) as draft:
@@ -196,8 +203,8 @@ class Manifest:
             raise ManifestError(f"{path} was changed after it was built", expected=f"digest {told['medssl.digest']}",
                                 remedy="correct the source table or the card, and build the manifest again")
         skipped = pl.DataFrame(json.loads(told["medssl.skipped"]), schema=SKIPPED)  # `what` stayed behind: null
-        where = _read_files(path, cases) if files else pl.DataFrame(schema=FILES)
-        return cls(cases, where, card, skipped, told["medssl.key_id"])
+        where, folder = _read_files(path, cases) if files else (pl.DataFrame(schema=FILES), None)
+        return cls(cases, where, card, skipped, told["medssl.key_id"], folder)
 
 
 def _unknown_files(case_id: str) -> ManifestError:
@@ -251,6 +258,10 @@ def _checked_columns(cases: pl.DataFrame, card: Card, path: Path) -> pl.DataFram
     except pl.exceptions.PolarsError as error:
         raise ManifestError(f"{path} holds a value of another type: {str(error).splitlines()[0]}",
                             expected="labels as numbers", remedy="build the manifest again") from None
+    for name, pattern in _PSEUDONYMS.items():
+        if strange := cases.filter(~pl.col(name).str.contains(pattern).fill_null(False)).height:
+            raise ManifestError(f"{path} has {strange} row(s) whose {name} is no pseudonym", expected=pattern,
+                                remedy="build the manifest again")
     unknown = cases.filter(~pl.col("split").is_in(SPLITS) | pl.col("split").is_null())
     if unknown.height:
         raise ManifestError(f"{path} has {unknown.height} case(s) of an unknown split", expected=", ".join(SPLITS),
@@ -258,13 +269,14 @@ def _checked_columns(cases: pl.DataFrame, card: Card, path: Path) -> pl.DataFram
     return cases
 
 
-def _read_files(path: Path, cases: pl.DataFrame) -> pl.DataFrame:
+def _read_files(path: Path, cases: pl.DataFrame) -> tuple[pl.DataFrame, Path]:
+    """The files table and the folder that all of its paths begin with."""
     place = _files_path(path)
     if not place.is_file():
         raise ManifestError(f"The files table {place.name} is not beside {path}", expected="both, as they were built",
                             remedy="copy it too, or build the manifest again where the data lie")
     try:
-        files = pl.read_parquet(place).select(list(FILES))
+        files, folder = pl.read_parquet(place).select(list(FILES)), pl.read_parquet_metadata(place).get(_FOLDER, "")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ManifestError(f"{place} cannot be read: {str(error).splitlines()[0]}", expected="a files table",
                             remedy="build the manifest again") from None
@@ -272,7 +284,20 @@ def _read_files(path: Path, cases: pl.DataFrame) -> pl.DataFrame:
     if lost:
         raise ManifestError(f"{place} lacks {lost} of {cases.height} cases", expected="this manifest's files table",
                             remedy="copy the right one, or build the manifest again")
-    return files
+    _refuse_far_files(files, folder, place)
+    if (mode := place.stat().st_mode & 0o777) & 0o077:
+        log.warning("%s holds the paths of the scans and can be read by others (mode %04o): chmod 600 it", place, mode)
+    return files, Path(folder)
+
+
+def _refuse_far_files(files: pl.DataFrame, folder: str, place: Path) -> None:
+    """No row leads outside of the data set's folder. Where links lead was looked at when the manifest was built."""
+    start, path = f"{folder.rstrip('/')}/", pl.col("path")
+    within = path.str.starts_with(start) & ~path.str.slice(len(start)).str.contains(r"(^|/)\.\.(/|$)")
+    if far := files.filter(~within).height if folder else files.height:
+        raise ManifestError(f"{place} has {far} path(s) that lead outside of the data set's folder",
+                            expected=f"paths in {folder or 'the folder that the table was built for'}",
+                            remedy="build the manifest again")
 
 
 def _files_path(path: Path) -> Path:

@@ -47,7 +47,8 @@ def load_key(given: str | Path | None = None) -> bytes:
                                     remedy="check the path; without --key a key is made on first use")
             _create(path)
             log.warning("made a new pseudonym key, %s: keep it safe, other keys give other pseudonyms", path)
-        mode, key = path.stat().st_mode & 0o777, path.read_bytes()
+        with path.open("rb") as file:
+            mode, key = os.fstat(file.fileno()).st_mode & 0o777, file.read()
     except OSError as error:
         raise ManifestError(
             f"The pseudonym key {path} cannot be used: {error.strerror}",

@@ -7,9 +7,8 @@ split that a table states).
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -23,11 +22,15 @@ from medssl.data.table import read_table, require_columns
 from medssl.data.template import fields, fill, literals, template_regex
 from medssl.errors import ManifestError
 
+_OUTSIDE = r"^[/\\~]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
-def raw_rows(card: Card, folder: Path, present: list[str], skips: Skips, progress: Progress | None) -> pl.DataFrame:
+
+def raw_rows(
+    card: Card, folder: Path, linked: Sequence[Path], present: list[str], skips: Skips, progress: Progress | None
+) -> pl.DataFrame:
     """The raw rows by the card's layout, with joined and extracted columns; no column that the card names is absent."""
     if card.layout == "scan":
-        frame = scanned(card, folder, skips, progress)
+        frame = scanned(card, folder, linked, skips, progress)
     elif card.layout == "table":
         tables = [_table_rows(folder, table.path, table.split) for table in card.tables]
         for table, rows in zip(card.tables, tables, strict=True):
@@ -65,9 +68,12 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
     frame = frame.with_columns(pl.concat_list(pl.when(~there[r]).then(pl.lit(r)) for r in card.files).list.drop_nulls()
                                .list.join(", ").alias("absent"))
     lost = frame.filter(pl.col("absent") != "")
+    far = pl.any_horizontal(pl.col(f"file:{role}").str.contains(_OUTSIDE).fill_null(False) for role in roles)
+    skips.add(_shown(lost.filter(far), images), "a path that is absolute or climbs out of a folder with `..`",
+              "give paths that begin in the data set's folder, e.g. by the card's `extract`")
     if lost.height == frame.height:
         raise _nothing_found(frame, images, folder, present)
-    for (absent,), part in lost.group_by("absent", maintain_order=True):
+    for (absent,), part in lost.filter(~far).group_by("absent", maintain_order=True):
         only_mask = pl.lit(absent == ", ".join(card.files)) & pl.col("file:mask").is_not_null()
         masked, other = part.filter(only_mask), part.filter(~only_mask)
         skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
@@ -76,28 +82,29 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
     return check_masks(frame, card, folder, skips) if card.structures else frame
 
 
-def walk(folder: Path, progress: Progress | None = None) -> list[str]:
-    """Every file below `folder` by its path within it; hidden ones are left out, a linked folder is entered once."""
-    root, found = str(folder), []
-    pending, linked = [""], {os.path.realpath(root)}
-    while pending:
-        place = pending.pop()
-        try:
-            entries = [entry for entry in os.scandir(os.path.join(root, place)) if not entry.name.startswith(".")]
-        except OSError as error:
-            raise ManifestError(f"The folder {os.path.join(root, place)} cannot be read: {error.strerror}",
-                                expected="folders that you may list", remedy="ask for the right to read it") from None
-        for entry in entries:
-            if not entry.is_dir():
-                found.append(f"{place}{entry.name}")
-                continue
-            target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-            if target not in linked:
-                linked.add(target)
-                pending.append(f"{place}{entry.name}/")
-        if progress:
+def files_in(folder: Path, linked: Sequence[Path], skips: Skips, progress: Progress | None = None) -> list[str]:
+    """Every file below `folder` by its path within it, hidden ones left out; refused links are counted in `skips`."""
+    from medssl.io.nifti import pair_of  # readers are loaded only where scans are looked for
+    from medssl.io.walk import HIDDEN, UNLISTED, Bounds, walk
+
+    found: list[str] = []
+    refused: dict[str, str] = {}
+    for path, refusal in walk(folder, Bounds(folder, linked), repeat=True):
+        if refusal is None:
+            found.append(path)
+        elif refusal.startswith(UNLISTED):
+            raise ManifestError(f"{refusal}: {folder / path}", expected="folders that you may list",
+                                remedy="ask for the right to read it")
+        elif refusal != HIDDEN:
+            refused[path] = refusal
+        if progress and len(found) % 1000 == 0:
             progress(len(found), 0)
-    return found
+    present = set(found)  # neither half of a pair of files is read if one is refused
+    refused |= {half: refusal for path, refusal in refused.items()
+                for half in map(Path.as_posix, pair_of(Path(path))) if half in present}
+    for path, refusal in refused.items():
+        skips.add([path], refusal, "copy what it leads to, if it was to be used")
+    return [path for path in found if path not in refused]
 
 
 def _table_rows(folder: Path, path: str, split: str | None) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +18,9 @@ from medssl.errors import ManifestError
 Progress = Callable[[int, int], None]
 
 
-def scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -> pl.DataFrame:
+def scanned(
+    card: Card, folder: Path, linked: Sequence[Path], skips: Skips, progress: Progress | None
+) -> pl.DataFrame:
     """A row for each scan of the card's kind: its raw columns, and the files of its first channel and its mask.
 
     Scans whose slices lie unevenly are among them: whether they are straightened is for `prepare` to say.
@@ -27,7 +29,7 @@ def scanned(card: Card, folder: Path, skips: Skips, progress: Progress | None) -
 
     first, masks = card.channel_names[0], []
     rows: list[dict[str, str | int | list[str] | None]] = []
-    for count, found in enumerate(find_scans(folder, card.time, straighten=True), start=1):
+    for count, found in enumerate(find_scans(folder, card.time, straighten=True, linked=linked), start=1):
         if card.structures and isinstance(found, FoundMask):
             masks.append(found)
         elif isinstance(found, SkippedFile):

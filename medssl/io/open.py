@@ -4,7 +4,6 @@ never a suffix."""
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, stacks
 from medssl.io.straighten import straight
 from medssl.io.unsuited import is_localizer, unsuited
+from medssl.io.walk import OUTSIDE, Bounds, walk
 from medssl.types import Scan
 
 Format = Literal["dicom", "nifti", "raster", "cine"]
@@ -51,7 +51,9 @@ def open_scan(path: str | Path | FoundScan, series: str | None = None, *, straig
         return _open_found(path, straighten)
     path = Path(path)
     if not path.exists():
-        raise UnreadableScan(f"There is no {path}", expected="a file, or a folder that holds one scan")
+        missing = UnreadableScan("There is no such file or folder", expected="a file, or a folder that holds one scan")
+        missing.add_note(f"Looked for: {path}")
+        raise missing
     if path.is_dir():
         found, assembly = _choose(path, series, straighten)
         with _guard(path):
@@ -65,7 +67,7 @@ def open_scan(path: str | Path | FoundScan, series: str | None = None, *, straig
 
 
 def find_scans(
-    folder: str | Path, time: Time = "phases", *, straighten: bool = False
+    folder: str | Path, time: Time = "phases", *, straighten: bool = False, linked: Sequence[str | Path] = ()
 ) -> Iterator[FoundScan | SkippedFile]:
     """Walk a tree in sorted order; every file ends in a FoundScan, or in a SkippedFile with its reason.
 
@@ -80,8 +82,9 @@ def find_scans(
     Args:
         time: a 4-D series, which comes several times at every place, as one volume a phase or as one clip a place.
         straighten: find what `open_scan(..., straighten=True)` opens, unevenly spaced slices among it.
+        linked: folders outside, into which links may lead; all other links out of the folder are skipped.
     """
-    for found, _ in _walk(Path(folder), time, straighten):
+    for found, _ in _walk(Path(folder), time, straighten, linked):
         yield found
 
 
@@ -89,16 +92,20 @@ End = tuple[FoundScan | SkippedFile, Assembly | Refused | None]
 """Where a file ends, with its slices where it has some, so that no header is read twice."""
 
 
-def _walk(folder: Path, time: Time, straighten: bool) -> Iterator[End]:
+def _walk(folder: Path, time: Time, straighten: bool, linked: Sequence[str | Path] = ()) -> Iterator[End]:
     """What `find_scans` yields."""
     if not folder.is_dir():
         raise UnreadableScan(f"There is no folder {folder}", expected="a folder of scans")
     held: dict[tuple, list[Instance]] = {}
-    seen = duplicates.Seen()
-    for path in _files(folder):
+    seen, bounds = duplicates.Seen(), Bounds(folder, linked)
+    for name, refusal in walk(folder, bounds):
+        path = folder / name
+        if refusal:
+            yield SkippedFile(path, refusal), None
+            continue
         try:
             with _guard(path):
-                found = _inspect(path, seen)
+                found = _inspect(path, seen, bounds)
         except MedsslError as error:
             yield find_mask(path, error.what) or SkippedFile(path, error.what), None
             continue
@@ -205,7 +212,7 @@ def _bare_dicom(start: bytes) -> bool:
     return (vr.isalpha() and vr.isupper()) or int.from_bytes(start[4:8], "little") < 1 << 10
 
 
-def _inspect(path: Path, seen: duplicates.Seen) -> FoundScan | list[Instance]:
+def _inspect(path: Path, seen: duplicates.Seen, bounds: Bounds) -> FoundScan | list[Instance]:
     """One file from its header: a scan, slices of one or more, or [] for a file that belongs to another's scan."""
     if not path.is_file():
         raise UnreadableScan("A broken link, or no regular file")
@@ -221,6 +228,8 @@ def _inspect(path: Path, seen: duplicates.Seen) -> FoundScan | list[Instance]:
         return Assembly(instances[0].kind, tuple(instances)).found()
     if format_ == "nifti":
         header, voxels = nifti.pair_of(path)
+        if not (bounds.hold(header) and bounds.hold(voxels)):
+            raise UnreadableScan(f"Half of a pair of files. The other half: {OUTSIDE[0].lower()}{OUTSIDE[1:]}")
         kind = nifti.inspect(path)
         if path != header:
             return []
@@ -301,13 +310,6 @@ def _listed(scans: Iterable[FoundScan | Assembly | Refused]) -> str:
         phases = f" (1 of {found.header['phases']} phases)" if "phases" in found.header else ""
         lines[f"{found.modality} {found.kind} {size}{phases}, {len(found.paths)} file(s), series {found.series}"] += 1
     return "".join(f"\n  {count} × {line}" for line, count in lines.items())
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(parent, name)
 
 
 @contextmanager
