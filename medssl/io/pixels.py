@@ -7,12 +7,13 @@ plugins, and what none of them decodes through SimpleITK.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medssl.errors import UnreadableScan
+from medssl.errors import MedsslError, UnreadableScan
 from medssl.io.dicom import GREY, Instance
 from medssl.io.intensity import invert, rescale
 
@@ -122,8 +123,9 @@ def _frames(slices: Sequence[Instance]) -> Iterator[tuple[np.ndarray, Dataset | 
         from pydicom.pixels import iter_pixels
 
         data, plugin = _opened(first), _plugin(first)
-        for stored in iter_pixels(data, indices=[one.frame for one in slices], decoding_plugin=plugin):
-            yield _native(stored), data
+        with _decoding(first):
+            for stored in iter_pixels(data, indices=[one.frame for one in slices], decoding_plugin=plugin):
+                yield _native(stored), data
 
 
 def _is_plain(instance: Instance) -> bool:
@@ -156,10 +158,28 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     data, plugin = _opened(instance), _plugin(instance)
     if plugin is None:
         return _by_simpleitk(instance), data
-    stored = pixel_array(data, decoding_plugin=plugin)
-    if instance.photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, data)
+    with _decoding(instance):
+        stored = pixel_array(data, decoding_plugin=plugin)
+        if instance.photometric == "PALETTE COLOR":
+            stored = apply_color_lut(stored, data)
     return _native(stored), data
+
+
+@contextmanager
+def _decoding(instance: Instance) -> Iterator[None]:
+    """Name the encoding that a decoder gave up on; its own words may quote a header."""
+    from pydicom.uid import UID
+
+    try:
+        yield
+    except (MedsslError, OSError, MemoryError):
+        raise
+    except Exception:
+        raise UnreadableScan(
+            f"Damaged pixel data: its decoder gave up ({UID(instance.syntax).name})",
+            expected=f"{instance.frames} frame(s) of {instance.rows} × {instance.columns} pixels",
+            remedy=CUT,
+        ) from None
 
 
 def _native(stored: np.ndarray) -> np.ndarray:
