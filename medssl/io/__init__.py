@@ -1,4 +1,4 @@
-"""Bytes to Scan: DICOM, NIfTI, PNG, JPEG, TIFF, AVI and MP4, told apart by content."""
+"""Bytes to Scan: DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF, AVI and MP4, told apart by content."""
 
 from medssl.io.found import FoundMask, FoundScan, SkippedFile
 from medssl.io.open import find_mask, find_scans, frame_of_reference, open_mask, open_scan

@@ -1,4 +1,4 @@
-"""Gzip streams, inflated only as far as somebody asked: a bomb stops where its header's claim does."""
+"""Gzip and zlib streams, inflated only as far as somebody asked: a bomb stops where its header's claim does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medssl.errors import UnreadableScan
 from medssl.io.limits import require_deflated, require_room, require_stored
 
 GZIP = b"\x1f\x8b\x08"  # with deflate, the only method there is (RFC 1952, 2.3.1)
-_WITH_GZIP_HEADER = 31  # wbits, as zlib has it
+_WITH_GZIP_HEADER, _WITH_ZLIB_HEADER = 31, 15  # wbits, as zlib has it
 _READ, _INFLATED = 1 << 16, 1 << 20
 """Bytes that are taken from a file, and given out, at a time: a bomb has no more than this in memory."""
 
@@ -57,7 +57,22 @@ def read_values(path: Path, dtype: np.dtype, count: int, offset: int) -> np.ndar
     return values
 
 
-def _content(file: BinaryIO, most: int = _INFLATED) -> Iterator[bytes]:
+def require_whole(path: Path, offset: int, declared: int) -> None:
+    """UnreadableScan where the zlib or gzip stream that begins at `offset` is damaged, or holds less than `declared`
+    bytes. Nothing is kept: for readers that inflate by themselves, and would not notice."""
+    require_deflated(declared, path.stat().st_size)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        form = _WITH_GZIP_HEADER if file.read(len(GZIP)) == GZIP else _WITH_ZLIB_HEADER
+        file.seek(offset)
+        at = 0
+        for piece in _content(file, form=form):
+            at += len(piece)
+            require_room(at)
+    require_stored(declared, at)
+
+
+def _content(file: BinaryIO, most: int = _INFLATED, form: int = _WITH_GZIP_HEADER) -> Iterator[bytes]:
     """What a gzip stream holds, in pieces of at most `most` bytes; UnreadableScan where it is cut off or damaged.
 
     Several members are one content (RFC 1952, 2.2); what is no member and follows the last one is ignored, as gzip
@@ -65,7 +80,7 @@ def _content(file: BinaryIO, most: int = _INFLATED) -> Iterator[bytes]:
     """
     from isal import isal_zlib
 
-    member = isal_zlib.decompressobj(_WITH_GZIP_HEADER)
+    member = isal_zlib.decompressobj(form)
     packed = file.read(_READ)
     try:
         while packed:
@@ -76,9 +91,9 @@ def _content(file: BinaryIO, most: int = _INFLATED) -> Iterator[bytes]:
             if member.eof:
                 if not packed.startswith(GZIP):
                     return
-                member = isal_zlib.decompressobj(_WITH_GZIP_HEADER)
+                member = isal_zlib.decompressobj(form)
     except isal_zlib.IsalError:
         pass
     raise UnreadableScan(
-        "The gzip stream is cut off or damaged", expected="a whole .nii.gz", remedy="copy it again from its source"
+        "The compressed stream is cut off or damaged", expected="a whole file", remedy="copy it again from its source"
     )

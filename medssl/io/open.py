@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from medssl.errors import AmbiguousSeries, GeometryError, MedsslError, UnreadableScan
-from medssl.io import duplicates, nifti
+from medssl.io import duplicates, itk, nifti
 from medssl.io.assemble import Assembly, Refused, Time, assemble
 from medssl.io.cine import read_cine
 from medssl.io.dicom import Instance, read_instances
@@ -27,8 +27,10 @@ from medssl.io.unsuited import is_localizer, unsuited
 from medssl.io.walk import OUTSIDE, Bounds, walk
 from medssl.types import Scan
 
-Format = Literal["dicom", "nifti", "raster", "cine"]
-_KNOWN = "DICOM, NIfTI, PNG, JPEG, TIFF, AVI or MP4"
+Format = Literal["dicom", "nifti", "itk", "raster", "cine"]
+_KNOWN = "DICOM, NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF, AVI or MP4"
+_PAIRED = {"nifti": nifti, "itk": itk}  # a header, and voxels that may lie in a file beside it
+_READERS = {"nifti": nifti.read_nifti, "itk": itk.read_itk, "raster": read_raster, "cine": read_cine}
 
 
 def open_scan(path: str | Path | FoundScan, series: str | None = None, *, straighten: bool = False) -> Scan:
@@ -62,7 +64,7 @@ def open_scan(path: str | Path | FoundScan, series: str | None = None, *, straig
         format_ = sniff(path)
         if format_ == "dicom":
             return _one(read_instances(path), straighten).read(straighten)
-        scan = {"nifti": nifti.read_nifti, "raster": read_raster, "cine": read_cine}[format_](path)
+        scan = _READERS[format_](path)
         return straight(scan) if straighten and scan.kind == "volume" else scan
 
 
@@ -175,6 +177,8 @@ def sniff(path: Path) -> Format:
     """The format of a file by its first bytes; UnreadableScan for anything else."""
     with open(path, "rb") as file:
         start = file.read(nifti.HEADER_BYTES)
+    if itk.begins(start) or itk.is_voxels(path):
+        return "itk"
     if start[128:132] == b"DICM" or _bare_dicom(start):
         return "dicom"
     if start[:8] == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff" or start[:4] in (b"II*\0", b"MM\0*"):
@@ -226,11 +230,11 @@ def _inspect(path: Path, seen: duplicates.Seen, bounds: Bounds) -> FoundScan | l
         if seen.has_copy_of(instances[0]):
             raise UnreadableScan(duplicates.FILE)
         return Assembly(instances[0].kind, tuple(instances)).found()
-    if format_ == "nifti":
-        header, voxels = nifti.pair_of(path)
+    if paired := _PAIRED.get(format_):
+        header, voxels = paired.pair_of(path)
         if not (bounds.hold(header) and bounds.hold(voxels)):
             raise UnreadableScan(f"Half of a pair of files. The other half: {OUTSIDE[0].lower()}{OUTSIDE[1:]}")
-        kind = nifti.inspect(path)
+        kind = paired.inspect(path)
         if path != header:
             return []
         if not voxels.exists():
