@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from medssl.data.decode import Files, open_role
+from medssl.data.files import Files
 from medssl.data.manifest import Manifest
 from medssl.errors import MedsslError
 from medssl.report.style import data_uri
@@ -23,7 +23,7 @@ def thumbnail(manifest: Manifest, case_id: str) -> str | None:
 
     None where no file of the case can be opened.
     """
-    files = Files(manifest.case(case_id).kind, tuple(manifest.channels), manifest.all_paths(case_id))
+    files = manifest.files_of(case_id)
     tiles = [tile for role in files.paths for tile in _tiles(files, role)]
     return _png(tiles) if tiles else None
 
@@ -31,7 +31,7 @@ def thumbnail(manifest: Manifest, case_id: str) -> str | None:
 def _tiles(files: Files, role: str) -> list[np.ndarray]:
     """(J, I) uint8 each, or (J, I, 3) in colour; none for a file that cannot be opened, which a finding tells."""
     try:
-        scan = open_role(files, role)
+        scan = files.open(role)
     except (MedsslError, OSError):
         return []
     planes = np.nan_to_num(np.asarray(_planes(scan), dtype=np.float32), posinf=0.0, neginf=0.0)
