@@ -3,13 +3,14 @@
 #   make test                        the tests; with the real scans too, where $MEDSSL_DATA says they are
 #   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
 #   make PYTHON=python3.12 install   with another Python
+#   make bench-loading               one benchmark, and the peers that it is held against; make bench: all, and their page
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCHMARKS := $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/*.py))
+TOPICS := $(filter-out harness report volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 .PHONY: install demo test test-all lint bench docs
 .DEFAULT_GOAL := install
@@ -38,11 +39,15 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-bench: $(BENCHMARKS)
-	@test -n '$(BENCHMARKS)' || echo "benchmarks/ holds no benchmark yet"
+bench: $(addprefix bench-,$(TOPICS))
+	$(BIN)/python benchmarks/report.py
 
-bench-%: install
+bench-%: $(VENV)/.peers
 	$(BIN)/python benchmarks/$*.py $(ARGS)
+
+$(VENV)/.peers: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
 
 docs: install
 	$(BIN)/python docs/make_reference.py

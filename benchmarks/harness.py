@@ -1,0 +1,210 @@
+"""What every benchmark shares: peers timed in turns within one run, cold files, rows of JSON, and their table."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medssl.files import write_whole
+from medssl.train.run import cpu_model
+
+RESULTS = Path(__file__).parent / "results"
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result. peer and ratio are None where the peer is not installed, and `note` says so.
+
+    ratio: peer / ours, so that 3 is three times faster, or smaller, than the peer; low, high: its quartiles over the
+    repeats; target: the least ratio that is asked for.
+    """
+
+    name: str
+    ours: float
+    peer: float | None
+    peer_name: str
+    ratio: float | None
+    unit: str = "ms"
+    repeats: int = 1
+    low: float | None = None
+    high: float | None = None
+    target: float | None = None
+    note: str = ""
+    machine: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another way to the same result. package: what must be installed; same: whether its result is ours."""
+
+    name: str
+    work: Work
+    package: str
+    target: float | None = None
+    same: Callable[[Any, Any], bool] | None = None
+
+    @property
+    def version(self) -> str | None:
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            return None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """tiny: as small as still runs, for the tests. scratch: where the data are made."""
+
+    tiny: bool
+    repeats: int
+    scratch: Path
+
+
+def compare(name: str, ours: Work, peers: Sequence[Peer], repeats: int, before: Work | None = None) -> list[Row]:
+    """Times everybody `repeats` times, in turns that begin with another one each time; a row a peer.
+
+    before: called before every piece of work, untimed. Everybody works once beforehand, untimed, and a peer whose
+    result is not ours ends the run: what did other work has no time.
+    """
+    present = [peer for peer in peers if peer.version]
+    expected = ours()
+    for peer in present:
+        found = peer.work()
+        if peer.same and not peer.same(expected, found):
+            raise SystemExit(f"{name}: {peer.name} gave another result")
+        del found
+    del expected
+    everybody = [ours, *(peer.work for peer in present)]
+    times: list[list[float]] = [[] for _ in everybody]
+    for repeat in range(repeats):
+        for place in range(len(everybody)):
+            who = (place + repeat) % len(everybody)
+            if before:
+                before()
+            times[who].append(_milliseconds(everybody[who]))
+    rows = [_row(name, times[0], taken, peer) for peer, taken in zip(present, times[1:], strict=True)]
+    absent = [Row(name, statistics.median(times[0]), None, peer.name, None, repeats=repeats, target=peer.target,
+                  note=f"{peer.package} is not installed: pip install medssl[bench]")
+              for peer in peers if not peer.version]
+    return rows + absent
+
+
+def _row(name: str, ours: list[float], theirs: list[float], peer: Peer) -> Row:
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    mine, its = statistics.median(ours), statistics.median(theirs)
+    return Row(name, mine, its, peer.name, its / mine, repeats=len(ours), low=low, high=high, target=peer.target,
+               versions={peer.package: peer.version})
+
+
+def _milliseconds(work: Work) -> float:
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.perf_counter()
+        result = work()
+        ended = time.perf_counter()
+    finally:
+        gc.enable()
+    del result  # giving memory back is not part of the work
+    return 1000 * (ended - began)
+
+
+# -------------------------------------------------------------------------------------------------------- cold files
+
+def evict(paths: Iterable[Path]) -> None:
+    """Asks the kernel to forget what it keeps of these files; needs no rights, and reaches no other file."""
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_cold(paths: Iterable[Path]) -> bool:
+    """Whether a read of each file's first bytes would have to wait for the disk."""
+    return not any(_is_kept(path) for path in paths)
+
+
+def _is_kept(path: Path) -> bool:
+    with open(path, "rb") as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(512)], 0, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            return False
+        except OSError:  # the file system cannot say
+            return True
+
+
+def temperature(paths: Sequence[Path]) -> str:
+    """"cold" where eviction works on the disk that these files are on, else "warm"."""
+    evict(paths)
+    return "cold" if is_cold(paths) else "warm"
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+def main(topic: str, about: str, measure: Callable[[Settings], list[Row]], repeats: int = 9) -> None:
+    """Runs one topic: prints its table, and writes `<topic>.json`."""
+    parser = argparse.ArgumentParser(prog=f"python benchmarks/{topic}.py", description=about)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size: whether it runs, not how fast")
+    parser.add_argument("--repeats", type=int, help=f"how often everybody works; {repeats} by default")
+    parser.add_argument("--out", type=Path, help="folder of the JSON; benchmarks/results by default, none with --tiny")
+    parser.add_argument("--scratch", type=Path, help="folder on the disk to be measured; a temporary one by default")
+    given = parser.parse_args()
+    out = given.out or (None if given.tiny else RESULTS)
+    with _scratch(given.scratch) as scratch:
+        rows = measure(Settings(given.tiny, given.repeats or (2 if given.tiny else repeats), scratch))
+    rows = [_signed(row) for row in rows]
+    show(topic, rows)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / f"{topic}.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        print(out / f"{topic}.json")
+
+
+@contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        yield Path(scratch)
+
+
+def _signed(row: Row) -> Row:
+    packages = ("medssl", "numpy", "torch")
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return replace(row, machine=f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB",
+                   versions={name: version(name) for name in packages} | row.versions)
+
+
+def show(topic: str, rows: Sequence[Row]) -> None:
+    table = Table("", "medssl", "peer", "", "ratio", "quartiles", "target", title=topic)
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:.4g} {row.unit}", row.peer_name, *cells(row))
+    Console().print(table)
+
+
+def cells(row: Row) -> tuple[str, str, str, str]:
+    """The peer's figure, the ratio, its quartiles and the target, as words."""
+    target = f"≥ {row.target:.3g}" if row.target else ""
+    if row.peer is None:
+        return row.note, "", "", target
+    spread = f"{row.low:.3g} to {row.high:.3g}" if row.low is not None and row.repeats > 1 else ""
+    return f"{row.peer:.4g} {row.unit}", f"{row.ratio:.3g}", spread, target

@@ -1,0 +1,43 @@
+"""Fills the tables of docs/benchmarks.md from the JSON that the benchmarks left in benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from harness import RESULTS, Row, cells
+
+from medssl.files import write_whole
+
+PAGE = Path(__file__).parent.parent / "docs/benchmarks.md"
+HEAD = "| | medssl | peer | | ratio | quartiles | target |\n|---|---|---|---|---|---|---|"
+
+
+def fill(page: str, results: Path) -> str:
+    """The page with whatever stands between `<!-- topic -->` and `<!-- end -->` made anew, for every topic."""
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda found: _section(found[1], results), page, flags=re.DOTALL)
+
+
+def _section(topic: str, results: Path) -> str:
+    path = results / f"{topic}.json"
+    told = _table([Row(**row) for row in json.loads(path.read_text())]) if path.is_file() else "Not measured yet."
+    return f"<!-- {topic} -->\n{told}\n<!-- end -->"
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [HEAD]
+    for row in rows:
+        figure, ratio, spread, target = cells(row)
+        met = row.target is None or row.ratio is None or row.ratio >= row.target
+        lines.append(f"| {row.name} | {row.ours:.4g} {row.unit} | {row.peer_name} | {figure} | "
+                     f"{ratio if met else f'**{ratio}**'} | {spread} | {target} |")
+    versions = {name: number for row in rows for name, number in row.versions.items()}
+    told = ", ".join(f"{name} {number}" for name, number in sorted(versions.items(), key=lambda item: item[0].lower()))
+    machines = "; ".join(sorted({row.machine for row in rows}))
+    return "\n".join([*lines, "", f"{machines}. {told}. {max(row.repeats for row in rows)} repeats."])
+
+
+if __name__ == "__main__":
+    write_whole(PAGE, fill(PAGE.read_text(), RESULTS))
+    print(PAGE)

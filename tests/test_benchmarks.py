@@ -1,0 +1,92 @@
+"""benchmarks/: every topic runs at its smallest size and writes its rows, and the page is filled from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+HELPERS = {"harness", "report", "volumes"}
+TOPICS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - HELPERS)
+
+sys.path.insert(0, str(BENCHMARKS))
+import harness  # noqa: E402
+import report  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic_runs_alone_and_writes_its_rows(results, topic):
+    command = [sys.executable, BENCHMARKS / f"{topic}.py", "--tiny", "--out", results]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((results / f"{topic}.json").read_text())
+    assert rows
+    for row in rows:
+        assert list(row)[:5] == ["name", "ours", "peer", "peer_name", "ratio"]
+        assert row["ours"] > 0
+        assert row["machine"]
+        assert row["versions"]["medssl"]
+        if row["peer"] is None:
+            assert "not installed" in row["note"]
+        else:
+            assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
+
+
+def test_every_topic_stands_in_the_page_and_in_the_makefile():
+    page = (ROOT / "docs/benchmarks.md").read_text()
+    assert sorted(set(re.findall(r"<!-- (\w+) -->", page)) - {"end"}) == TOPICS
+    listed = re.search(r"TOPICS := \$\(filter-out (.*?),", (ROOT / "Makefile").read_text())[1]
+    assert set(listed.split()) == HELPERS
+
+
+def test_the_page_is_filled_and_a_missed_target_is_bold(tmp_path):
+    rows = [harness.Row("a", 2.0, 6.0, "peer", 3.0, repeats=9, low=2.5, high=3.5, target=2.0, machine="M",
+                        versions={"x": "1"}),
+            harness.Row("b", 2.0, 3.0, "peer", 1.5, repeats=9, low=1.2, high=1.8, target=2.0, machine="M"),
+            harness.Row("c", 2.0, None, "other", None, note="other is not installed", target=1.0, machine="M")]
+    (tmp_path / "loading.json").write_text(json.dumps([vars(row) for row in rows]))
+    page = report.fill("before\n<!-- loading -->\nold\n<!-- end -->\nafter\n<!-- crop -->\n<!-- end -->\n", tmp_path)
+    assert "| a | 2 ms | peer | 6 ms | 3 | 2.5 to 3.5 | ≥ 2 |" in page
+    assert "| **1.5** |" in page
+    assert "other is not installed" in page
+    assert "M. x 1. 9 repeats." in page
+    assert "old" not in page
+    assert "<!-- crop -->\nNot measured yet.\n<!-- end -->" in page
+    assert report.fill(page, tmp_path) == page
+
+
+def test_peers_are_timed_in_turns_and_must_give_the_same(monkeypatch):
+    calls = []
+    peers = [harness.Peer("one", lambda: calls.append("one") or 1, "numpy", 2.0, lambda a, b: a == b),
+             harness.Peer("absent", lambda: calls.append("absent"), "no such package"),
+             harness.Peer("two", lambda: calls.append("two") or 1, "torch")]
+    rows = harness.compare("work", lambda: calls.append("ours") or 1, peers, repeats=2,
+                           before=lambda: calls.append("-"))
+    assert calls == ["ours", "one", "two",
+                     "-", "ours", "-", "one", "-", "two",
+                     "-", "one", "-", "two", "-", "ours"]
+    assert [row.peer_name for row in rows] == ["one", "two", "absent"]
+    assert rows[2].ratio is None
+    assert "not installed" in rows[2].note
+    with pytest.raises(SystemExit, match="one gave another result"):
+        harness.compare("work", lambda: 2, peers, repeats=1)
+
+
+def test_no_peer_is_imported_by_medssl():
+    peers = re.search(r"^bench = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    names = re.findall(r'"([\w-]+)', peers)
+    assert names
+    imported = re.compile(rf"^\s*(?:import|from) (?:{'|'.join(names)})\b", re.MULTILINE)
+    assert not [path for path in (ROOT / "medssl").rglob("*.py") if imported.search(path.read_text())]
