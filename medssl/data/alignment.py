@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from medssl.data.files import Files
-from medssl.data.grid import require_straight, resample, stored_difference
+from medssl.data.grid import difference, require_straight, resample, stored_difference
 from medssl.data.registration import register
 from medssl.errors import GeometryError, UnreadableScan
 from medssl.io.geometry import canonical
@@ -27,26 +27,39 @@ def on_one_grid(files: Files, align: Align, straighten: bool) -> dict[str, Scan]
                              expected="the same kind", remedy="mend the card's `kind`, or leave the case out")
     require_straight(stored)
     scans = {first: canonical(stored)}
+    image = _unstraightened(files, stored) if straighten and "mask" in files.paths else stored
     for role in others:
-        drawn = role == "mask" and files.drawn
-        other = _draw(files, stored, align, straighten) if drawn else files.open(role, straighten=straighten)
+        other = _mask(files, image, stored, align) if role == "mask" else files.open(role, straighten=straighten)
         if stored_difference(stored, other) is None:  # one grid, whatever two rounded headers say: turned alike
             scans[role] = canonical(replace(other, affine=stored.affine))
         else:
-            asked = "resample" if drawn and straighten else align
-            scans[role] = _put(canonical(other), scans[first], role, files, asked)
+            scans[role] = _put(canonical(other), scans[first], role, files, align)
     return scans
 
 
-def _draw(files: Files, stored: Scan, align: Align, straighten: bool) -> Scan:
-    """The mask on the voxels that it was drawn on: those from before they were straightened, or its own."""
-    image = files.open(files.channels[0]) if straighten else stored
+def _mask(files: Files, image: Scan, stored: Scan, align: Align) -> Scan:
+    """The mask as it is stored, or drawn on the image; where that is its grid, straightened as the image was."""
     try:
-        return files.open("mask", image)
+        mask = files.open("mask", image)
     except GeometryError:
-        if align == "refuse":
+        if align == "refuse" or not files.drawn:
             raise
         return files.open("mask")
+    if stored_difference(stored, image) is None or difference(image, mask):
+        return mask
+    return resample(mask, stored, labels=True)  # never as an image: between 1 and 3 lies no 2
+
+
+def _unstraightened(files: Files, stored: Scan) -> Scan:
+    """The first channel on its own voxels, on which masks are drawn."""
+    if stored.kind != "volume":
+        return stored
+    try:
+        return files.open(files.channels[0])
+    except GeometryError:
+        raise GeometryError("The image has a mask, and slices at uneven distances, between which it is not drawn",
+                            expected="even distances where there is a mask",
+                            remedy="leave the mask out, or the case") from None
 
 
 def _put(other: Scan, first: Scan, role: str, files: Files, align: Align) -> Scan:
