@@ -150,6 +150,43 @@ def test_other_structures_make_another_sample_of_the_same_files(tmp_path: Path) 
     assert set(np.unique(prepared_masks(only, tmp_path / "cache")["1"])) == {0, 2}
 
 
+def test_phases_of_one_multi_frame_file_are_cases_of_their_own(tmp_path: Path) -> None:
+    from pydicom import dcmread
+    from pydicom.dataset import Dataset
+
+    def item(**attributes: object) -> list[Dataset]:
+        made = Dataset()
+        for keyword, value in attributes.items():
+            setattr(made, keyword, value)
+        return [made]
+
+    frames = stream("structures", "phases").integers(0, 100, (2, 3, 6, 7)).astype(np.int16)  # (T, K, J, I)
+    write_image(tmp_path / "in", frames[0, :1], PLACES[:1], modality="MR")
+    (path,) = (tmp_path / "in").iterdir()
+    data = dcmread(path)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        data.pop(keyword, None)
+    data.NumberOfFrames, data.PixelData = 6, frames.tobytes()
+    data.SharedFunctionalGroupsSequence = item(PixelMeasuresSequence=item(PixelSpacing=[0.7, 0.5], SliceThickness=2))
+    data.PerFrameFunctionalGroupsSequence = [item(
+        PlanePositionSequence=item(ImagePositionPatient=[0.0, 0.0, 2.0 * k]),
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        FrameContentSequence=item(TemporalPositionIndex=t + 1, StackID="1", InStackPositionNumber=k + 1),
+    )[0] for t in range(2) for k in range(3)]
+    data.save_as(path)
+
+    manifest = read(tmp_path / "in", structures={}, regions={})
+    manifest.save(tmp_path / "m.parquet")
+    manifest = Manifest.load(tmp_path / "m.parquet")
+    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 100)), workers=1)
+    found = sorted((cache.array(case)[0] * 100.0).round().sum() for case in manifest.cases["case_id"])
+    assert found == pytest.approx(sorted(frames.sum(axis=(1, 2, 3))), rel=1e-2)
+    assert len(found) == 2
+    clips = read(tmp_path / "in", structures={}, regions={}, kind=None, time="clips")
+    assert clips.cases["kind"].to_list() == ["cine"] * 3
+
+
 def test_without_structures_masks_are_skipped_as_ever(tmp_path: Path) -> None:
     write_scan(tmp_path, 1)
     write_mask(tmp_path / "seg.dcm", 1, {"GTV": blob("a")})
