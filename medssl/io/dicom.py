@@ -248,7 +248,7 @@ def _refuse_groupless(data: Dataset) -> None:
 
 
 def _modality(data: enhanced.Attributes) -> str:
-    return phi.code(data.get("Modality") or "OT") or "OT"
+    return phi.known_modality(data.get("Modality"))
 
 
 def _frames(data: enhanced.Attributes) -> int:
