@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from medssl.data.card import Card, Source
+from medssl.data.disclosure import refuse_disclosure
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import check_key, key_id, pseudonym
 from medssl.data.rows import Progress, files_in, locate_files, raw_rows
@@ -20,7 +21,6 @@ from medssl.errors import ManifestError
 SPLIT_WORDS = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation", "validate": "validation",
                "dev": "validation", "training": "train", "testing": "test"}
 OLDEST = 90.0
-_DATE = r"^(\d{4}[-/.]?\d{2}[-/.]?\d{2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T_].*)?$"
 _AGE = re.compile(r"0*(\d+(?:\.\d+)?)\s*([YMWDymwd]?)")
 _PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 
@@ -159,8 +159,10 @@ def _value(frame: pl.DataFrame, name: str, source: Source, card: Card) -> pl.Ser
         meant = {old: None if new is None else str(new).removesuffix(".0") if isinstance(new, float) else new
                  for old, new in source.values.items()}
         value = raw.replace_strict(meant, default=None, return_dtype=pl.String)
+    if source.unit == "days_since_first":
+        return _days_since_first(name, source, value, frame["id:patient"])
+    refuse_disclosure(name, source.source, value, frame["id:patient"], numeric=source.unit != "text")
     if source.unit == "text":
-        _refuse_dates(name, source, value)
         return value.alias(name)
     number = _years(value) if source.unit == "years" else value.cast(pl.Float64, strict=False)
     number = number.set(number.is_infinite() | number.is_nan(), None)
@@ -185,12 +187,17 @@ def _years(value: pl.Series) -> pl.Series:
     return number.set(number > 89, OLDEST)
 
 
-def _refuse_dates(name: str, source: Source, value: pl.Series) -> None:
-    dates = value.filter(value.str.contains(_DATE).fill_null(False))
-    if len(dates):
-        raise ManifestError(f"{name}: {len(dates)} row(s) of {source.source} look like dates",
-                            expected="no dates in a manifest, since they help to name a person",
-                            remedy="leave the column out of the card, or turn it into an interval")
+def _days_since_first(name: str, source: Source, value: pl.Series, patients: pl.Series) -> pl.Series:
+    """Days since the earliest of the patient's own dates in this column, which says when nobody came."""
+    day = pl.col("value").str.replace_all(r"[-/.]", "").str.head(8).str.to_date("%Y%m%d", strict=False)
+    dates = pl.DataFrame({"value": value, "patient": patients}).with_columns(day=day)
+    wrong = value.filter(dates["day"].is_null() & value.is_not_null())
+    if len(wrong):
+        raise ManifestError(f"{name}: {len(wrong)} row(s) of {source.source} are no dates: {_examples(wrong)}",
+                            expected="year, month and day in that order, such as 2024-05-31 or 20240531",
+                            remedy="correct the table, or make other values missing under `values`")
+    days = (pl.col("day") - pl.col("day").min().over("patient")).dt.total_days().cast(pl.Float64)
+    return dates.select(days.alias(name)).to_series()
 
 
 def _without_doubles(cases: pl.DataFrame, frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFrame:

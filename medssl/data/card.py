@@ -67,6 +67,11 @@ Regex = Annotated[str, AfterValidator(_regex)]
 ValueMap = Annotated[dict[str, float | str | None], BeforeValidator(_text_keys)]
 
 
+def _is_age(name: str) -> bool:
+    """Whether a column's name has the word age in it: Age, PatientAge, age_at_scan; not image or stage."""
+    return "age" in (word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
+
+
 class Table(Config):
     """A CSV file (comma, semicolon or tab) whose rows are cases."""
 
@@ -105,8 +110,9 @@ class Source(Config):
     values: ValueMap | None = None
     """What each raw value is to be called; null: missing. A raw value that is not listed is an error."""
 
-    unit: Literal["text", "number", "years"] = "text"
-    """years: an age such as 58, 058Y or 18M; above 89 it becomes 90 (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C))."""
+    unit: Literal["text", "number", "years", "days_since_first"] = "text"
+    """years: an age such as 58, 058Y or 18M; above 89 it becomes 90 (HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(C)).
+    days_since_first: a date, kept as days since the patient's first one in this manifest."""
 
     @model_validator(mode="before")
     @classmethod
@@ -319,9 +325,10 @@ class Card(Config):
                     for place, template in places.items() for hit in fields(template) if hit in closed]
         ages = {**self.attributes, **self.labels.derived}
         mistakes += [f"{name!r} is an age: give it `unit: years`, so that ages above 89 become 90"
-                     for name, source in ages.items() if name.casefold() == "age" and source.unit != "years"]
+                     for name, source in ages.items() if source.unit != "years" and source.values is None
+                     and any(map(_is_age, (name, *fields(source.source))))]
         return mistakes + [f"label {name!r} is an age: derive it with `unit: years`"
-                           for name in self.labels.columns if name.casefold() == "age"]
+                           for name in self.labels.columns if _is_age(name)]
 
     @classmethod
     def read(cls, path: str | Path) -> Card:
