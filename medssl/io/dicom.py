@@ -14,6 +14,8 @@ import numpy as np
 
 from medssl.errors import UnreadableScan
 from medssl.io import enhanced, marks, phi
+from medssl.io.inflate import require_whole
+from medssl.io.limits import require_room
 from medssl.io.voi import window_of
 from medssl.types import Kind
 
@@ -25,6 +27,8 @@ VALUES_ARE_PHYSICAL = frozenset({"CT", "PT"})
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_META_BYTES = 1 << 16
+"""File meta information ends long before."""
 _NATIVE_LITTLE_ENDIAN = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # bytes from PixelData's tag to its value
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_ACQUISITION = tuple(_STORAGE + root for root in ("481.", "88.", "11.", "66.", "66", "9.", "104.", "68.", "30"))
@@ -37,7 +41,7 @@ _FRAMES_ARE_PLACES = frozenset({"CT", "MR", "PT", "NM", "SM", "MG"})
 _ATTRIBUTES = (
     *phi.TAGS, *marks.TAGS, "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Modality", "PatientID",
     "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber", "SeriesDescription",
-    "Rows", "Columns", "PhotometricInterpretation", "NumberOfFrames",
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
@@ -105,6 +109,20 @@ class Instance:
         return None not in (self.position, self.orientation, self.spacing)
 
 
+def require_inflatable(path: Path) -> None:
+    """UnreadableScan where a deflated file (PS3.5 A.5) is damaged or a bomb: pydicom inflates all of it at once."""
+    from pydicom.filereader import read_dataset, read_preamble
+
+    with open(path, "rb") as file:
+        if _DEFLATED.encode() not in file.read(_META_BYTES):
+            return
+        file.seek(0)
+        read_preamble(file, True)
+        read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        start = file.tell()
+    require_whole(path, start, bare=True)
+
+
 def read_instances(path: Path) -> list[Instance]:
     """What a DICOM file holds, from its header: one picture or clip, or an Instance for each frame of a volume.
 
@@ -117,6 +135,8 @@ def read_instances(path: Path) -> list[Instance]:
         syntax = _syntax(data)
         offset, has_pixels = _pixels_ahead(file, syntax)
     _refuse(data, has_pixels or (syntax == _DEFLATED and "PixelData" in dcmread(path, force=True)))
+    pixels = _frames(data) * int(data.get("Rows")) * int(data.get("Columns")) * int(data.get("SamplesPerPixel") or 1)
+    require_room(pixels * int(data.get("BitsAllocated")) // 8)
     groups = enhanced.frames_of(data, _ATTRIBUTES)
     if len(groups) > 1:
         frames = [_instance(path, syntax, offset, group, index) for index, group in enumerate(groups)]

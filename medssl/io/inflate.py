@@ -12,7 +12,7 @@ from medssl.errors import UnreadableScan
 from medssl.io.limits import require_deflated, require_room, require_stored
 
 GZIP = b"\x1f\x8b\x08"  # with deflate, the only method there is (RFC 1952, 2.3.1)
-_WITH_GZIP_HEADER, _WITH_ZLIB_HEADER = 31, 15  # wbits, as zlib has it
+_WITH_GZIP_HEADER, _WITH_ZLIB_HEADER, _BARE = 31, 15, -15  # wbits, as zlib has it
 _READ, _INFLATED = 1 << 16, 1 << 20
 """Bytes that are taken from a file, and given out, at a time: a bomb has no more than this in memory."""
 
@@ -57,13 +57,18 @@ def read_values(path: Path, dtype: np.dtype, count: int, offset: int) -> np.ndar
     return values
 
 
-def require_whole(path: Path, offset: int, declared: int) -> None:
-    """UnreadableScan where the zlib or gzip stream that begins at `offset` is damaged, or holds less than `declared`
-    bytes. Nothing is kept: for readers that inflate by themselves, and would not notice."""
+def require_whole(path: Path, offset: int, declared: int = 0, *, bare: bool = False) -> None:
+    """UnreadableScan where the zlib or gzip stream that begins at `offset` is damaged, holds less than `declared`
+    bytes, or more than a scan may hold. Nothing is kept: for readers that inflate by themselves, and without a limit.
+
+    Args:
+        bare: the stream has no header of its own (RFC 1951).
+    """
     require_deflated(declared, path.stat().st_size)
     with open(path, "rb") as file:
         file.seek(offset)
         form = _WITH_GZIP_HEADER if file.read(len(GZIP)) == GZIP else _WITH_ZLIB_HEADER
+        form = _BARE if bare else form
         file.seek(offset)
         at = 0
         for piece in _content(file, form=form):

@@ -16,7 +16,7 @@ from medssl.errors import AmbiguousSeries, GeometryError, MedsslError, Unreadabl
 from medssl.io import duplicates, itk, nifti
 from medssl.io.assemble import Assembly, Refused, Time, assemble
 from medssl.io.cine import read_cine
-from medssl.io.dicom import Instance, read_instances
+from medssl.io.dicom import Instance, read_instances, require_inflatable
 from medssl.io.found import FoundMask, FoundScan, SkippedFile
 from medssl.io.masks import Structures, inspect_mask, read_mask
 from medssl.io.pixels import CUT
@@ -180,6 +180,7 @@ def sniff(path: Path) -> Format:
     if itk.begins(start) or itk.is_voxels(path):
         return "itk"
     if start[128:132] == b"DICM" or _bare_dicom(start):
+        require_inflatable(path)
         return "dicom"
     if start[:8] == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff" or start[:4] in (b"II*\0", b"MM\0*"):
         return "raster"

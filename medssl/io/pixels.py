@@ -138,7 +138,8 @@ def _plain(instance: Instance, first: int, count: int) -> np.ndarray:
     size = instance.rows * instance.columns
     dtype = np.dtype(f"<{'i' if instance.signed else 'u'}{instance.allocated // 8}")
     start = instance.offset + first * size * dtype.itemsize
-    stored = np.fromfile(instance.path, dtype, count * size, offset=start)
+    present = max(instance.path.stat().st_size - start, 0) // dtype.itemsize
+    stored = np.fromfile(instance.path, dtype, min(count * size, present), offset=start)
     if stored.size < count * size:
         raise UnreadableScan(
             f"The pixel data end after {first * size + stored.size} of {instance.frames * size} values",
