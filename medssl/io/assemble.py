@@ -15,6 +15,7 @@ from medssl.io.dicom import Instance
 from medssl.io.found import FoundScan
 from medssl.io.phases import frame_time, phases_of
 from medssl.io.pixels import stacked, values
+from medssl.io.sector import Box
 from medssl.io.series import grid_of, places, read_volume, stacks
 from medssl.io.voi import lut_of
 from medssl.types import Kind, Scan
@@ -45,7 +46,13 @@ class Assembly:
         """Voxels (K, J, I), (T, J, I) or (J, I)."""
         first = self.parts[0]
         count = len(self.parts) if len(self.parts) > 1 else first.frames if first.frame is None else 1
-        return (*((count,) if self.kind != "image" else ()), first.rows, first.columns)
+        top, bottom, left, right = self._sector or (0, first.rows, 0, first.columns)
+        return (*((count,) if self.kind != "image" else ()), bottom - top, right - left)
+
+    @property
+    def _sector(self) -> Box | None:
+        """What is kept of each picture; None: all of it, as of slices, whose place in the patient counts."""
+        return self.parts[0].sector if len(self.parts) == 1 and self.parts[0].frame is None else None
 
     def read(self, straighten: bool = False) -> Scan:
         """The scan itself; GeometryError where the slices of a volume are not even."""
@@ -57,6 +64,9 @@ class Assembly:
             array, time = stacked(self.parts)[None], frame_time(self.parts)
         else:
             array, time = _channels(values(first), self.kind), first.frame_time if self.kind == "cine" else None
+        if self._sector:
+            top, bottom, left, right = self._sector
+            array = array[..., top:bottom, left:right]
         header = {**first.header, **self.header, **lut_of(first.path, first.mirror)}
         return Scan(np.ascontiguousarray(array), self.kind, first.modality, None, first.spacing, time, header)
 

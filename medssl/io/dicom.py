@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from medssl.errors import UnreadableScan
-from medssl.io import enhanced, marks, phi
+from medssl.io import enhanced, marks, phi, sector
 from medssl.io.inflate import require_whole
 from medssl.io.limits import require_room
 from medssl.io.voi import window_of
@@ -39,7 +39,7 @@ _FRAMES_ARE_TIME = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC"})
 _FRAMES_ARE_PLACES = frozenset({"CT", "MR", "PT", "NM", "SM", "MG"})
 
 _ATTRIBUTES = (
-    *phi.TAGS, *marks.TAGS, "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Modality", "PatientID",
+    *phi.TAGS, *marks.TAGS, *sector.TAGS, "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Modality", "PatientID",
     "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber", "SeriesDescription",
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -56,6 +56,7 @@ class Instance:
 
     frame: which of the file's `frames`, from 0; None for the whole file.
     position, orientation: LPS+ mm, of the patient unless `in_patient` is False; spacing: (j, i) mm.
+    sector: the rows and columns of an ultrasound picture that are image (see io/sector.py).
     padding: lowest and highest stored value that stand for no tissue (PixelPaddingValue), of CT and PET alone.
     mirror: where the picture is inverted, value v becomes mirror - v; else None.
     marks: what tells it from others at its place (see io/marks.py).
@@ -77,6 +78,7 @@ class Instance:
     description: str | None = field(repr=False)
     rows: int
     columns: int
+    sector: sector.Box | None
     photometric: str
     allocated: int
     stored: int
@@ -183,6 +185,7 @@ def _instance(path: Path, syntax: str, offset: int | None, data: enhanced.Attrib
         description=_text(data, "SeriesDescription"),
         rows=int(data.get("Rows")),
         columns=int(data.get("Columns")),
+        sector=sector.sector_of(data, int(data.get("Rows")), int(data.get("Columns"))),
         photometric=photometric,
         allocated=allocated,
         stored=stored,
