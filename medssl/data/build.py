@@ -65,7 +65,7 @@ def _refuse_far_tables(card: Card, folder: Path, linked: Sequence[Path]) -> None
     from medssl.io.walk import Bounds  # readers are loaded only where scans are looked for
 
     bounds = Bounds(folder, linked)
-    far = [table.path for table in (*card.tables, *filter(None, [card.join])) if not bounds.hold(folder / table.path)]
+    far = [table.path for table in (*card.tables, *card.join) if not bounds.hold(folder / table.path)]
     if far:
         raise ManifestError(f"Tables lie outside of the data set's folder: {', '.join(far)}",
                             expected="tables within the folder, or within storage named with --linked",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from data_folders import skips, told_by
@@ -185,6 +186,15 @@ def test_phases_of_one_multi_frame_file_are_cases_of_their_own(tmp_path: Path) -
     assert len(found) == 2
     clips = read(tmp_path / "in", structures={}, regions={}, kind=None, time="clips")
     assert clips.cases["kind"].to_list() == ["cine"] * 3
+
+
+def test_a_files_table_from_before_there_were_parts_is_read(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in", 1)
+    manifest = read(tmp_path / "in")
+    manifest.save(tmp_path / "m.parquet")
+    place = tmp_path / "m.files.parquet"
+    pl.read_parquet(place).drop("part").write_parquet(place)
+    assert Manifest.load(tmp_path / "m.parquet").files.equals(manifest.files)
 
 
 def test_without_structures_masks_are_skipped_as_ever(tmp_path: Path) -> None:
