@@ -73,7 +73,7 @@ def test_map_of_folders_agrees_with_the_tree():
     text = (ROOT / "README.md").read_text().split("## The folders")[1].split("\n## ")[0]
     told = set(re.findall(r"^\| \[(\S+?)/\]", text, flags=re.M))
     packages = {f"medssl/{path.parent.name}" for path in (ROOT / "medssl").glob("*/__init__.py")}
-    assert told == packages | {"pipelines", "data_manifests", "docs", "tests"}
+    assert told == packages | {"pipelines", "data_manifests", "docs", "benchmarks", "tests"}
     modules = {path.name for path in (ROOT / "medssl").glob("*.py")} - {"__init__.py"}
     assert set(re.findall(r"\[(\w+\.py)\]\(medssl/", text)) == modules
 
