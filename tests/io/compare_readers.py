@@ -34,6 +34,8 @@ LOSSY = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(50|51|81|91)")
 _DETECTOR = "Ours: ImagerPixelSpacing stands in where PixelSpacing is absent; dcm2niix writes 1 mm for what it lacks"
 WHY: dict[str, str] = {
     "77654033/CR": _DETECTOR,
+    "SC_rgb_rle_": "Ours: its segments, unpacked by hand (PS3.5 annex G), are the 8-bit picture scaled up; SimpleITK"
+    " mixes the segments' bytes",
     "examples_palette.dcm": "Ours: the palette's 16-bit entries are kept; SimpleITK shifts them down to 8 bits",
     "dcm_qa_ct/In/GE": "Ours: the first slice's last row begins at z = -46.0 mm by its position and orientation, where"
     " our grid has it; dcm2niix puts it at -73.3 mm, and says of its tilt correction that it is to be validated",
