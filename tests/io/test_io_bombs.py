@@ -35,7 +35,10 @@ def test_a_deflated_dicom_bomb_stops_at_the_limit(tmp_path):
     write_deflated(tmp_path / "small", np.zeros((500, 500), np.uint16))
     assert open_scan(tmp_path / "small").array.shape == (1, 500, 500)
     (tmp_path / "small").unlink()
-    write_deflated(tmp_path / "bomb", np.zeros((2000, 2000), np.uint16))
+    write_deflated(tmp_path / "bomb", np.zeros((40, 40), np.uint16))
+    data = dcmread(tmp_path / "bomb")
+    data.add_new(0x00420011, "OB", bytes(1 << 23))  # beside the picture, which is small
+    data.save_as(tmp_path / "bomb")
     assert (tmp_path / "bomb").stat().st_size < 20_000
     with pytest.raises(UnreadableScan, match="would take .* GiB"):
         open_scan(tmp_path / "bomb")
