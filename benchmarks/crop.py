@@ -48,9 +48,9 @@ def measure(settings: Settings) -> list[Row]:
     cold = temperature(files)
     rows = compare(f"{cold} {name}", _ours(cache, shape, side), [
         Peer(f"{cold} read of the .nii.gz, cropped", _reading(scans, shape, side), "medssl", 20.0),
-        _blosc2(cache, packed, shape, side)], settings.repeats * CASES, forget)
+        _blosc2(cache, packed, shape, side)], settings.repeats * len(scans), forget)
     return rows + compare(f"warm {name}", _ours(cache, shape, side), [_blosc2(cache, packed, shape, side)],
-                          settings.repeats * CASES)
+                          settings.repeats * len(scans))
 
 
 def _corners(shape: tuple[int, ...], side: int) -> Iterator[tuple[int, ...]]:

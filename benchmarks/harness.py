@@ -70,11 +70,12 @@ class Peer:
 
 @dataclass(frozen=True)
 class Settings:
-    """tiny: as small as still runs, for the tests. scratch: where the data are made."""
+    """tiny: as small as still runs, for the tests. scratch: where data are made. out: where results stay, or None."""
 
     tiny: bool
     repeats: int
     scratch: Path
+    out: Path | None
 
 
 def compare(name: str, ours: Work, peers: Sequence[Peer], repeats: int, before: Work | None = None) -> list[Row]:
@@ -170,7 +171,7 @@ def main(topic: str, about: str, measure: Callable[[Settings], list[Row]], repea
     given = parser.parse_args()
     out = given.out or (None if given.tiny else RESULTS)
     with _scratch(given.scratch) as scratch:
-        rows = measure(Settings(given.tiny, given.repeats or (2 if given.tiny else repeats), scratch))
+        rows = measure(Settings(given.tiny, given.repeats or (2 if given.tiny else repeats), scratch, out))
     rows = [_signed(row) for row in rows]
     show(topic, rows)
     if out:

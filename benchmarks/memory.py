@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from harness import RESULTS, Row, Settings, main
+from harness import Row, Settings, main
 
 from medssl.data.build import build
 from medssl.data.card import Card
@@ -21,7 +21,7 @@ from medssl.data.source import DataConfig, open_data
 from medssl.io.write import write_png
 from medssl.rng import stream
 
-CASES, TINY_CASES = 100_000, 200
+CASES, TINY_CASES = 100_000, 12
 DISTINCT = 100
 """Pictures that differ; the rest are hard links to them, as a file system allows about 65,000 to one file."""
 SETTLED = 0.2
@@ -37,7 +37,7 @@ def measure(settings: Settings) -> list[Row]:
     write_set(settings.scratch, cases)
     curves = {name: _in_a_fresh_process(work, settings.scratch)
               for name, work in (("prepare", _prepare), ("train", _load))}
-    _draw(curves, (settings.scratch if settings.tiny else RESULTS) / "memory.png")
+    _draw(curves, (settings.out or settings.scratch) / "memory.png")
     return [_row(name, samples, cases) for name, samples in curves.items()]
 
 
@@ -51,7 +51,7 @@ def _row(name: str, samples: Samples, cases: int) -> Row:
 def write_set(folder: Path, cases: int) -> None:
     """Pictures of 32 × 32, and their manifest."""
     (folder / "in").mkdir()
-    for number in range(DISTINCT):
+    for number in range(min(DISTINCT, cases)):
         write_png(folder / f"in/{number:06d}.png", stream("memory", number).integers(0, 255, (32, 32)).astype(np.uint8))
     for number in range(DISTINCT, cases):
         os.link(folder / f"in/{number % DISTINCT:06d}.png", folder / f"in/{number:06d}.png")
@@ -79,12 +79,13 @@ def _prepare(folder: Path) -> Samples:
 
 def _load(folder: Path) -> Samples:
     data = open_data(_config(folder))
-    loader = Loader(data.cache, data.cases["case_id"].to_list(), BoxConfig(), BATCH, seed=0)
-    steps = len(data.cases) // BATCH
+    batch = min(BATCH, len(data.cases))
+    loader = Loader(data.cache, data.cases["case_id"].to_list(), BoxConfig(), batch, seed=0)
+    steps = len(data.cases) // batch
     samples = []
     for step, _ in enumerate(loader.batches(0, steps), start=1):
         if step % max(1, steps // 100) == 0:
-            samples.append((step * BATCH, resident()))
+            samples.append((step * batch, resident()))
     return samples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def fill(page: str, results: Path) -> str:
 def _section(topic: str, results: Path) -> str:
     path = results / f"{topic}.json"
     told = _table([Row(**row) for row in json.loads(path.read_text())]) if path.is_file() else "Not measured yet."
+    if path.is_file() and path.with_suffix(".png").is_file():
+        told += f"\n\n![{topic}]({os.path.relpath(path.with_suffix('.png'), PAGE.parent)})"
     return f"<!-- {topic} -->\n{told}\n<!-- end -->"
 
 
