@@ -97,7 +97,7 @@ def files_in(folder: Path, linked: Sequence[Path], skips: Skips, progress: Progr
                                 remedy="ask for the right to read it")
         elif refusal != HIDDEN:
             refused[path] = refusal
-        if progress and len(found) % 1000 == 0:
+        if progress:
             progress(len(found), 0)
     present = set(found)  # neither half of a pair of files is read if one is refused
     refused |= {half: refusal for path, refusal in refused.items()
