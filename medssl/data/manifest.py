@@ -276,13 +276,13 @@ def _read_files(path: Path, cases: pl.DataFrame) -> tuple[pl.DataFrame, Path]:
         raise ManifestError(f"The files table {place.name} is not beside {path}", expected="both, as they were built",
                             remedy="copy it too, or build the manifest again where the data lie")
     try:
-        files, folder = pl.read_parquet(place), pl.read_parquet_metadata(place).get(_FOLDER, "")
-        if "part" not in files.columns:  # as tables were before multi-frame files could hold several scans
-            files = files.with_columns(part=pl.lit(None, pl.Int64))
-        files = files.select(list(FILES))
+        files, folder = pl.read_parquet(place), pl.read_parquet_metadata(place).get(_FOLDER)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ManifestError(f"{place} cannot be read: {str(error).splitlines()[0]}", expected="a files table",
                             remedy="build the manifest again") from None
+    if folder is None or list(files.columns) != list(FILES):
+        raise ManifestError(f"{place} was written by an older medssl", expected="columns " + ", ".join(FILES),
+                            remedy="build the manifest again where the data lie: with the same key it names all alike")
     lost = cases.join(files, on="case_id", how="anti").height
     if lost:
         raise ManifestError(f"{place} lacks {lost} of {cases.height} cases", expected="this manifest's files table",

@@ -16,7 +16,7 @@ from medssl.data.card import Card
 from medssl.data.checks import check, gather
 from medssl.data.manifest import Manifest
 from medssl.data.prepare import PrepareConfig, prepare
-from medssl.errors import ConfigError
+from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 
 SHAPE = (5, 9, 11)
@@ -188,14 +188,13 @@ def test_phases_of_one_multi_frame_file_are_cases_of_their_own(tmp_path: Path) -
     assert clips.cases["kind"].to_list() == ["cine"] * 3
 
 
-def test_a_files_table_from_before_there_were_parts_is_read(tmp_path: Path) -> None:
+def test_a_files_table_of_an_older_version_is_refused_by_name(tmp_path: Path) -> None:
     write_scan(tmp_path / "in", 1)
-    manifest = read(tmp_path / "in")
-    manifest.save(tmp_path / "m.parquet")
+    read(tmp_path / "in").save(tmp_path / "m.parquet")
     place = tmp_path / "m.files.parquet"
     pl.read_parquet(place).drop("part").write_parquet(place)
-    assert Manifest.load(tmp_path / "m.parquet").files.equals(manifest.files)
-
+    with pytest.raises(ManifestError, match="older medssl"):
+        Manifest.load(tmp_path / "m.parquet")
 
 def test_without_structures_masks_are_skipped_as_ever(tmp_path: Path) -> None:
     write_scan(tmp_path, 1)
