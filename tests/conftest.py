@@ -44,5 +44,5 @@ def manifests(phantoms: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No worker processes: starting them takes longer than these few cases."""
+    """One worker, or none where a curve can do without: starting more takes longer than these few cases."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)

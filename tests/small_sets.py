@@ -67,7 +67,7 @@ def write_discs(folder: Path, key: bytes = KEY, salt: str = "") -> DataConfig:
     manifest.save(folder / "discs.parquet")
     config = DataConfig.model_validate({"manifest": folder / "discs.parquet", "cache": folder / "cache",
                                         "prepare": {"intensity": "range"}})
-    prepare(manifest, config.cache, config.prepare, workers=1)
+    prepare(manifest, config.cache, config.prepare, workers=0)
     return config
 
 

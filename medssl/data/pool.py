@@ -1,10 +1,11 @@
-"""Worker processes, one thread each unless told otherwise; one that is killed ends in a message, not a traceback."""
+"""Worker processes: one that a decoder takes down with it costs one case, and never the program."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -17,6 +18,12 @@ from medssl.errors import RunError
 
 HEAVY = ["monai.inferers", "monai.networks.nets.basic_unet", "monai.networks.nets.resnet", "polars", "torch"]
 """What most workers need and what takes seconds to import."""
+AHEAD = 4
+"""Jobs handed out for each worker, so that none waits for the next."""
+DEADLINE = 900.0
+"""Seconds after which a job is taken to hang."""
+LOST = f"a decoder crashed on it, or took more than {DEADLINE / 60:.0f} minutes or more memory than there is"
+LOST_REMEDY = "export it again uncompressed, or leave it out; if it is large, give it more memory"
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 
@@ -37,21 +44,68 @@ def worker_pool(workers: int, initializer: Callable[..., None], *initargs: objec
 
 
 def results(
-    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, lost: Callable[[Job], Result]
 ) -> Iterator[Result]:
-    """What `function` gives for each job, as they finish; at most `ahead` jobs are drawn before their turn."""
-    jobs, waiting = iter(jobs), set()
+    """What `function` gives for each job, as they finish, of worker processes with one thread each.
+
+    A job at which its worker dies (a decoder crashed, or wanted too much memory) or which takes longer than DEADLINE is
+    tried once more, alone; if that worker dies too, `lost(job)` stands in for its result.
+
+    Args:
+        workers: processes; 0 does all in this one, which a crash then ends.
+    """
+    if workers == 0:
+        yield from map(function, jobs)
+        return
+    jobs = iter(jobs)
+    while suspects := (yield from _until_one_dies(function, jobs, workers, ahead=AHEAD * workers)):
+        alone = iter(suspects)
+        while guilty := (yield from _until_one_dies(function, alone, workers=1, ahead=1)):
+            yield lost(*guilty)
+
+
+def _until_one_dies(
+    function: Callable[[Job], Result], jobs: Iterator[Job], workers: int, ahead: int
+) -> Generator[Result, None, list[Job]]:
+    """Yields the results of jobs until a worker dies; returns those that were drawn from `jobs` and have none."""
+    waiting: dict[Future[Result], Job] = {}
+    dead: list[Job] = []
+    with worker_pool(workers, _one_thread) as pool:
+        pool.submit(_nothing).result()  # where a worker cannot even start, no job is to blame
+        try:
+            while True:
+                for job in islice(jobs, 0 if dead else ahead - len(waiting)):
+                    waiting[_submit(pool, function, job)] = job
+                if not waiting:
+                    return dead
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    job = waiting.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        dead.append(job)
+                    else:
+                        yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> Future[Result]:
     try:
-        while True:
-            waiting |= {pool.submit(function, job) for job in islice(jobs, ahead - len(waiting))}
-            if not waiting:
-                return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        return pool.submit(_within_deadline, DEADLINE, function, job)
+    except BrokenProcessPool as error:  # a worker died since the last result
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _within_deadline(seconds: float, function: Callable[[Job], Result], job: Job) -> Result:
+    """Ends this process when the seconds are over, even from within a decoder that never returns to Python."""
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            return function(job)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def cores() -> int:
@@ -62,6 +116,16 @@ def cores() -> int:
 def _start(initializer: Callable[..., None], *initargs: object) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _end_with_parent() -> None:

@@ -17,23 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
 from medssl.data import index
 from medssl.data.cache import Cache
 from medssl.data.decode import PrepareConfig, decode
 from medssl.data.files import Files
 from medssl.data.manifest import Manifest
-from medssl.data.pool import cores, results, worker_pool
+from medssl.data.pool import LOST, LOST_REMEDY, cores, results
 from medssl.errors import ManifestError, MedsslError, RunError
 from medssl.files import whole
 from medssl.types import Sample
 
 FORMAT = 1
-FEW_CASES, FEW_BYTES = 16, 1 << 26
-"""Less than both is decoded in the calling process: starting others would take longer."""
-AHEAD = 4
-"""Cases handed out for each worker, so that none waits for the next."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,9 @@ def prepare(
     Killed at any moment, it goes on where it was. A case that cannot be read becomes a listed skip and is asked again
     next time. Memory does not grow with the cases but for a row of the index each.
 
+    Args:
+        workers: processes, by default one a core; 0 decodes in this one, which a crash inside a decoder would end.
+
     Raises:
         ManifestError: no case could be read.
         RunError: the cache cannot be written; a full disk is one reason.
@@ -68,7 +66,7 @@ def prepare(
     folder = Path(root) / config.digest()
     wanted = _stamped(manifest)
     with _told_if_unwritable(folder):
-        todo = _prepare_missing(wanted, manifest, config, folder, workers or cores(), progress)
+        todo = _prepare_missing(wanted, manifest, config, folder, cores() if workers is None else workers, progress)
     rows = wanted.join(index.read(folder), on=["case_id", "stamp"], how="left", maintain_order="left")
     skipped = rows.filter(pl.col("address").is_null()).select("case_id", "reason", "remedy")
     with _told_if_unwritable(folder):
@@ -117,9 +115,9 @@ def _prepare_missing(
 
 
 def _stamped(manifest: Manifest) -> pl.DataFrame:
-    """case_id, stamp and bytes of every case, in order."""
-    rows = [(case_id, *_stamp(files)) for case_id, files in manifest.each_files()]
-    return pl.DataFrame(rows, schema={"case_id": pl.String, "stamp": pl.String, "bytes": pl.Int64}, orient="row")
+    """case_id and stamp of every case, in order."""
+    rows = [(case_id, _stamp(files)) for case_id, files in manifest.each_files()]
+    return pl.DataFrame(rows, schema={"case_id": pl.String, "stamp": pl.String}, orient="row")
 
 
 def _plan(wanted: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -138,22 +136,17 @@ def _run(plan: pl.DataFrame, manifest: Manifest, config: PrepareConfig, folder: 
     rows = plan.select("stamp", "earlier", "done").iter_rows()
     jobs = (_Job(case_id, stamp, earlier or [], files, config, folder)
             for (case_id, files), (stamp, earlier, done) in zip(manifest.each_files(), rows, strict=True) if not done)
-    todo = plan.filter(~pl.col("done"))
-    if workers == 1 or (len(todo) < FEW_CASES and todo["bytes"].sum() < FEW_BYTES):
-        yield from map(_prepare_case, jobs)
-        return
-    with worker_pool(min(workers, len(todo)), torch.set_num_threads, 1) as pool:
-        yield from results(pool, _prepare_case, jobs, ahead=AHEAD * workers)
+    yield from results(_prepare_case, jobs, min(workers, plan.height - plan["done"].sum()), _lost_case)
 
 
 def _prepare_case(job: _Job) -> str:
     """Leaves the case's arrays and its row in the cache; OSError where they cannot be written."""
-    row = dict.fromkeys(index.COLUMNS) | {"case_id": job.case_id, "stamp": job.stamp}
+    row = _row(job)
     try:
         address = _address(job)
         known = [row for row in job.earlier if row["address"] == address and _is_whole(job.folder, row)]
         sample = None if known else decode(job.case_id, job.files, job.config)
-        if _stamp(job.files)[0] != job.stamp:
+        if _stamp(job.files) != job.stamp:
             raise ManifestError("The files changed while they were read", expected="files at rest",
                                 remedy="run medssl prepare again when nothing writes to them")
     except MedsslError as error:
@@ -164,6 +157,16 @@ def _prepare_case(job: _Job) -> str:
         row |= known[0] if known else _save(job.folder, address, sample)
     index.append(job.folder, row)
     return job.case_id
+
+
+def _lost_case(job: _Job) -> str:
+    """Notes the skip of a case that took its worker down with it."""
+    index.append(job.folder, _row(job) | {"reason": LOST, "remedy": LOST_REMEDY})
+    return job.case_id
+
+
+def _row(job: _Job) -> dict:
+    return dict.fromkeys(index.COLUMNS) | {"case_id": job.case_id, "stamp": job.stamp}
 
 
 def _save(folder: Path, address: str, sample: Sample) -> dict:
@@ -189,17 +192,16 @@ def _is_whole(folder: Path, row: dict) -> bool:
         return False
 
 
-def _stamp(files: Files) -> tuple[str, int]:
-    """A cheap sign that a case's sources are unchanged, of sizes and times, kind and roles; and their bytes."""
-    told, size = [f"{FORMAT} {files.told}"], 0
+def _stamp(files: Files) -> str:
+    """A cheap sign that a case's sources are unchanged, of sizes and times, kind and roles."""
+    told = [f"{FORMAT} {files.told}"]
     for path in files.all():
         try:
             stat = os.stat(path)
             told.append(f"{stat.st_size}:{stat.st_mtime_ns}")
-            size += stat.st_size
         except OSError:
             told.append("missing")
-    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16], size
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16]
 
 
 def _address(job: _Job) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medssl.data.pool import worker_pool
+from medssl.data.pool import cores, worker_pool
 from medssl.data.source import Data, open_data
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
@@ -47,7 +46,7 @@ def run_curve(
     _refuse_inits(curve)
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
-    _run_finetunes(curve, workers or os.cpu_count() or 1, bar)
+    _run_finetunes(curve, workers or cores(), bar)
     finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
     return conclude(curve)
 
@@ -122,7 +121,7 @@ def _finished(curve: Curve, todo: list[Point], workers: int) -> Iterator[Point]:
             _finetune_point(curve, point)
             yield point
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     with worker_pool(min(workers, len(todo)), _open_in_worker, curve, threads) as pool:
         jobs = [pool.submit(_point_in_worker, point) for point in todo]
         try:

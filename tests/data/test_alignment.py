@@ -45,7 +45,7 @@ def volume(array: np.ndarray, affine: np.ndarray) -> Scan:
 
 
 def prepared(manifest: Manifest, root: Path, **config: object) -> tuple[np.ndarray, np.ndarray | None]:
-    cache, _ = prepare(manifest, root, PrepareConfig(**RAW, **config), workers=1)
+    cache, _ = prepare(manifest, root, PrepareConfig(**RAW, **config), workers=0)
     (case,) = manifest.cases["case_id"]
     return cache.array(case), cache.mask(case) if cache.has_mask(case) else None
 

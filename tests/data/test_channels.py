@@ -52,7 +52,7 @@ def test_a_study_is_one_case_whose_channels_are_its_series_in_the_cards_order(tm
     assert {role: len(files) for role, files in manifest.all_paths(case).items()} == {"flair": 3, "t1": 3}
     assert manifest.case(case).attributes == {"echo": 90.0}  # the first channel's
     assert skips(manifest) == {"scan that no channel of the card names": 1}
-    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 100)), workers=1)
+    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 100)), workers=0)
     np.testing.assert_allclose(cache.array(case)[:, 0, 0, 0], [0.9, 0.1], atol=1e-3)
     swapped = read(tmp_path / "in", channels=dict(reversed(CARD["channels"].items())))
     assert swapped.case(swapped.cases["case_id"][0]).attributes == {"echo": 10.0}

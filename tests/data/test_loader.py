@@ -28,7 +28,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     for number in range(7):
         write_png(folder / f"in/{number}.png", np.full((8, 8), 20 * number, np.uint8))
     manifest = make(folder / "in", kind="image", files={"image": "{case}.png"})
-    return prepare(manifest, folder / "cache", PrepareConfig(intensity="range"), workers=1)[0]
+    return prepare(manifest, folder / "cache", PrepareConfig(intensity="range"), workers=0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         mask[1, 6, 7] = 2
         write_nifti(folder / f"in/{number}/seg.nii.gz", mask, np.eye(4))
     manifest = make(folder / "in", kind="volume", files={"t1": "{case}/t1.nii.gz"}, mask="{case}/seg.nii.gz")
-    return prepare(manifest, folder / "cache", PrepareConfig(**RAW), workers=1)[0]
+    return prepare(manifest, folder / "cache", PrepareConfig(**RAW), workers=0)[0]
 
 
 def ids(cache: Cache) -> list[str]:
@@ -187,7 +187,7 @@ def test_cases_of_different_shape_need_a_box(tmp_path):
     for side in (4, 6):
         write_png(tmp_path / f"in/{side}.png", np.zeros((side, side), np.uint8))
     manifest = make(tmp_path / "in", kind="image", files={"image": "{case}.png"})
-    cache = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)[0]
+    cache = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)[0]
     with pytest.raises(ManifestError, match=r"\(1, 4, 4\), \(1, 6, 6\).*data.box.size"):
         loader(cache, batch_size=2).batch(0)
     assert loader(cache, batch_size=2, size=(5, 5)).batch(0).image.shape == (2, 1, 5, 5)

@@ -25,7 +25,7 @@ CLIPS = {"kind": "cine", "files": {"image": "{case}.avi"}}
 
 
 def prepared(manifest: Manifest, root: Path, **config) -> tuple[Cache, pl.DataFrame]:
-    cache, report = prepare(manifest, root, PrepareConfig(**config), workers=1)
+    cache, report = prepare(manifest, root, PrepareConfig(**config), workers=0)
     return cache, report.skipped
 
 
@@ -271,10 +271,10 @@ def times(root: Path) -> dict[Path, int]:
 def test_a_second_run_does_nothing(tmp_path, monkeypatch):
     pictures(tmp_path / "in")
     manifest = make(tmp_path / "in", **IMAGES)
-    first = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)[1]
+    first = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)[1]
     before = times(tmp_path / "cache")
     monkeypatch.setattr("medssl.data.prepare.decode", lambda *_: pytest.fail("decoded again"))
-    cache, second = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)
+    cache, second = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)
     assert (first.prepared, first.reused) == (3, 0)
     assert (second.prepared, second.reused) == (0, 3)
     assert len(cache) == 3
@@ -285,10 +285,10 @@ def test_an_edited_file_is_read_again_and_the_others_are_not(tmp_path):
     pictures(tmp_path / "in")
     manifest = make(tmp_path / "in", **IMAGES)
     config = PrepareConfig(intensity="range")
-    old = prepare(manifest, tmp_path / "cache", config, workers=1)[0]
+    old = prepare(manifest, tmp_path / "cache", config, workers=0)[0]
     values = {case: old.array(case).copy() for case in manifest.cases["case_id"]}
     write_png(tmp_path / "in/case1.png", np.full((4, 4), 250, np.uint8))
-    new, report = prepare(manifest, tmp_path / "cache", config, workers=1)
+    new, report = prepare(manifest, tmp_path / "cache", config, workers=0)
     changed = [case for case in values if not np.array_equal(new.array(case), values[case])]
     assert (report.prepared, report.reused) == (1, 2)
     assert len(changed) == 1
@@ -310,7 +310,7 @@ def test_unreadable_files_are_skipped_with_reasons_and_asked_again(tmp_path):
     assert str(tmp_path) not in told_by(tmp_path / "cache")
     for number in (1, 2):
         write_png(tmp_path / f"in/case{number}.png", np.zeros((4, 4), np.uint8))
-    cache, report = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)
+    cache, report = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)
     assert (len(cache), report.prepared, report.reused, len(report.skipped)) == (3, 2, 1, 0)
 
 
@@ -332,8 +332,8 @@ def test_what_was_decoded_before_an_interruption_stays_decoded(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1, progress=stop)
-    report = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)[1]
+        prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0, progress=stop)
+    report = prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)[1]
     assert (report.prepared, report.reused) == (1, 2)
 
 
@@ -344,13 +344,13 @@ def test_a_sample_that_was_deleted_is_made_again(tmp_path):
     prepared(manifest, tmp_path / "cache")
     for path in (tmp_path / "cache").rglob("*.mask.npy"):
         os.unlink(path)
-    assert prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=1)[1].prepared == 1
+    assert prepare(manifest, tmp_path / "cache", PrepareConfig(), workers=0)[1].prepared == 1
 
 
 def test_many_cases_are_prepared_by_processes_alike(tmp_path):
     pictures(tmp_path / "in", 17)
     manifest = make(tmp_path / "in", **IMAGES)
-    one, _ = prepare(manifest, tmp_path / "one", PrepareConfig(intensity="range"), workers=1)
+    one, _ = prepare(manifest, tmp_path / "one", PrepareConfig(intensity="range"), workers=0)
     two, report = prepare(manifest, tmp_path / "two", PrepareConfig(intensity="range"), workers=2)
     assert report.prepared == 17
     for case in manifest.cases["case_id"]:

@@ -23,7 +23,6 @@ from small_sets import make
 
 from medssl.data import index
 from medssl.data.manifest import Manifest
-from medssl.data.pool import cores, results
 from medssl.data.prepare import Cache, PrepareConfig, prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import RunError
@@ -84,7 +83,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_process_goes_on_where_it_was(tmp_path, decoded, workers):
     manifest = pictures(tmp_path / "in", 24, side=32)
     manifest.save(tmp_path / "m.parquet")
@@ -96,20 +95,20 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path, decoded, workers):
     done = index.read(folder)["case_id"].to_list()
     assert 5 <= len(done) < 24
     (folder / f".left.npy.0{DRAFT}").write_bytes(b"half")
-    cache, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=1)
+    cache, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=0)
     assert sorted(decoded) == sorted(set(cache.case_ids) - set(done))
     assert (report.prepared, report.reused) == (24 - len(done), len(done))
-    assert_same(cache, prepare(manifest, tmp_path / "other", CONFIG, workers=1)[0])
+    assert_same(cache, prepare(manifest, tmp_path / "other", CONFIG, workers=0)[0])
     assert not list(folder.glob(f"*{DRAFT}"))
     assert len(list(folder.glob("*.npy"))) == 24
 
 
 def test_arrays_that_a_power_cut_emptied_are_made_again(tmp_path, decoded):
     manifest = pictures(tmp_path / "in")
-    cache, _ = prepare(manifest, tmp_path / "cache", CONFIG, workers=1)
+    cache, _ = prepare(manifest, tmp_path / "cache", CONFIG, workers=0)
     expected = values(cache)
     next((tmp_path / "cache" / FOLDER).glob("*.npy")).write_bytes(b"")
-    again, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=1)
+    again, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=0)
     assert (report.prepared, report.reused) == (1, 2)
     assert len(decoded) == 4
     for case_id in again.case_ids:
@@ -135,7 +134,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk_is_one_clear_message_and_what_is_prepared_stays(tmp_path, small_disk, decoded, workers):
     manifest = pictures(tmp_path / "in", 20, side=128)  # 32 KiB each when prepared
     with pytest.raises(RunError, match="cache cannot be written: No space left on device.*Remedy: free space"):
@@ -147,7 +146,7 @@ def test_a_full_disk_is_one_clear_message_and_what_is_prepared_stays(tmp_path, s
     assert all(np.load(folder / f"{address}.npy").shape == (1, 128, 128) for address in done["address"])
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     decoded.clear()
-    cache, report = prepare(manifest, small_disk / "cache", CONFIG, workers=1)
+    cache, report = prepare(manifest, small_disk / "cache", CONFIG, workers=0)
     assert len(cache) == 20
     assert (report.reused, len(decoded)) == (len(done), 20 - len(done))
     assert len(report.skipped) == 0
@@ -155,11 +154,11 @@ def test_a_full_disk_is_one_clear_message_and_what_is_prepared_stays(tmp_path, s
 
 def test_what_is_prepared_is_read_from_a_disk_that_nobody_may_write_to(tmp_path, small_disk):
     manifest = pictures(tmp_path / "in", 2)
-    prepare(manifest, small_disk / "cache", CONFIG, workers=1)
+    prepare(manifest, small_disk / "cache", CONFIG, workers=0)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert prepare(manifest, small_disk / "cache", CONFIG, workers=1)[1].reused == 2
+    assert prepare(manifest, small_disk / "cache", CONFIG, workers=0)[1].reused == 2
     with pytest.raises(RunError, match="cache cannot be written: Read-only file system"):
-        prepare(pictures(tmp_path / "new", 2), small_disk / "cache", CONFIG, workers=1)
+        prepare(pictures(tmp_path / "new", 2), small_disk / "cache", CONFIG, workers=0)
 
 
 def test_a_limit_on_files_is_no_reason_to_skip_a_case(tmp_path):
@@ -168,10 +167,10 @@ def test_a_limit_on_files_is_no_reason_to_skip_a_case(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
         with pytest.raises(RunError, match="cannot be written: " + os.strerror(errno.EFBIG)):
-            prepare(manifest, tmp_path / "cache", CONFIG, workers=1)
+            prepare(manifest, tmp_path / "cache", CONFIG, workers=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert prepare(manifest, tmp_path / "cache", CONFIG, workers=1)[1].prepared == 2
+    assert prepare(manifest, tmp_path / "cache", CONFIG, workers=0)[1].prepared == 2
 
 
 def test_a_line_cut_short_costs_that_line_alone(tmp_path):
@@ -202,9 +201,9 @@ def test_two_at_once_take_turns_and_lose_nothing(tmp_path, caplog):
         assert may_go_on.wait(30)
 
     with ThreadPoolExecutor(2) as pool, caplog.at_level(logging.WARNING):
-        first = pool.submit(prepare, ours, tmp_path / "cache", CONFIG, 1, stop)
+        first = pool.submit(prepare, ours, tmp_path / "cache", CONFIG, 0, stop)
         assert begun.wait(30)
-        second = pool.submit(prepare, theirs, tmp_path / "cache", CONFIG, 1)
+        second = pool.submit(prepare, theirs, tmp_path / "cache", CONFIG, 0)
         wait_until(lambda: "another process prepares" in caplog.text)
         assert len(index.read(tmp_path / "cache" / FOLDER)) == 1
         may_go_on.set()
@@ -212,17 +211,17 @@ def test_two_at_once_take_turns_and_lose_nothing(tmp_path, caplog):
     assert [(report.prepared, report.reused) for report in reports] == [(4, 0), (5, 0)]
     assert len(index.read(tmp_path / "cache" / FOLDER)) == 9
     for manifest in (ours, theirs):
-        assert prepare(manifest, tmp_path / "cache", CONFIG, workers=1)[1].prepared == 0
+        assert prepare(manifest, tmp_path / "cache", CONFIG, workers=0)[1].prepared == 0
 
 
 def test_who_waited_for_the_same_cases_does_none_of_them_again(tmp_path, decoded):
     manifest = pictures(tmp_path / "in", 4)
     begun, may_go_on = Event(), Event()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(prepare, manifest, tmp_path / "cache", CONFIG, 1,
+        first = pool.submit(prepare, manifest, tmp_path / "cache", CONFIG, 0,
                             lambda *_: begun.set() or may_go_on.wait(30))
         assert begun.wait(30)
-        second = pool.submit(prepare, manifest, tmp_path / "cache", CONFIG, 1)
+        second = pool.submit(prepare, manifest, tmp_path / "cache", CONFIG, 0)
         may_go_on.set()
         assert first.result()[1].prepared == 4
         assert second.result()[1].prepared == 0
@@ -237,10 +236,10 @@ def test_without_locks_two_at_once_lose_nothing_either(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     ours, theirs = pictures(tmp_path / "a", 3), pictures(tmp_path / "b", 3)
-    prepare(ours, tmp_path / "cache", CONFIG, 1,
-            lambda done, _: done == 1 and prepare(theirs, tmp_path / "cache", CONFIG, workers=1))
+    prepare(ours, tmp_path / "cache", CONFIG, 0,
+            lambda done, _: done == 1 and prepare(theirs, tmp_path / "cache", CONFIG, workers=0))
     for manifest in (ours, theirs):
-        assert prepare(manifest, tmp_path / "cache", CONFIG, workers=1)[1].prepared == 0
+        assert prepare(manifest, tmp_path / "cache", CONFIG, workers=0)[1].prepared == 0
 
 
 def test_two_copies_of_a_folder_share_a_cache_and_neither_is_decoded_again(tmp_path, decoded):
@@ -250,9 +249,9 @@ def test_two_copies_of_a_folder_share_a_cache_and_neither_is_decoded_again(tmp_p
         os.utime(path, ns=(1, 1))
     theirs = make(tmp_path / "b", **IMAGES)
     assert theirs.cases.equals(ours.cases)
-    cache, _ = prepare(ours, tmp_path / "cache", CONFIG, workers=1)
+    cache, _ = prepare(ours, tmp_path / "cache", CONFIG, workers=0)
     for manifest in (theirs, ours, theirs):
-        found, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=1)
+        found, report = prepare(manifest, tmp_path / "cache", CONFIG, workers=0)
         assert_same(found, cache)
     assert len(decoded) == 3
     assert report.prepared == 0
@@ -260,11 +259,11 @@ def test_two_copies_of_a_folder_share_a_cache_and_neither_is_decoded_again(tmp_p
 
 def test_two_folders_with_the_same_names_share_a_cache_and_keep_their_own_pixels(tmp_path, decoded):
     manifests = [pictures(tmp_path / name) for name in "ab"]
-    expected = [prepare(each, tmp_path / f"alone{number}", CONFIG, workers=1)[0]
+    expected = [prepare(each, tmp_path / f"alone{number}", CONFIG, workers=0)[0]
                 for number, each in enumerate(manifests)]
     decoded.clear()
     for number in (0, 1, 0, 1):
-        assert_same(prepare(manifests[number], tmp_path / "cache", CONFIG, workers=1)[0], expected[number])
+        assert_same(prepare(manifests[number], tmp_path / "cache", CONFIG, workers=0)[0], expected[number])
     assert len(decoded) == 6
 
 
@@ -282,11 +281,11 @@ def test_files_that_change_while_they_are_read_are_not_taken(tmp_path, monkeypat
         return real(case_id, files, config)
 
     monkeypatch.setattr(module, "decode", decode)
-    report = prepare(manifest, tmp_path / "cache", CONFIG, workers=1)[1]
+    report = prepare(manifest, tmp_path / "cache", CONFIG, workers=0)[1]
     assert report.skipped["case_id"].to_list() == [touched]
     assert "changed while they were read" in report.skipped["reason"][0]
     monkeypatch.undo()
-    assert prepare(manifest, tmp_path / "cache", CONFIG, workers=1)[1].prepared == 1
+    assert prepare(manifest, tmp_path / "cache", CONFIG, workers=0)[1].prepared == 1
 
 
 def test_every_skip_stands_in_a_table_whose_place_is_told(tmp_path, caplog):
@@ -328,18 +327,3 @@ def test_a_case_costs_a_reader_little_memory(tmp_path):
     assert "c000000000000002ab" not in cache
     with pytest.raises(KeyError):
         cache.shape("nobody")
-
-
-def test_jobs_are_drawn_a_few_at_a_time():
-    drawn = []
-    jobs = (drawn.append(number) or number for number in range(100))
-    with ThreadPoolExecutor(2) as pool:
-        for count, _ in enumerate(results(pool, lambda number: number, jobs, ahead=4), start=1):
-            assert len(drawn) <= count + 4
-    assert drawn == list(range(100))
-
-
-def test_cores_are_those_that_the_scheduler_gives(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8})
-    assert cores() == 3

@@ -97,7 +97,7 @@ def test_a_recipe_asks_for_it(tmp_path: Path) -> None:
     away = {}
     for align in ("resample", "register"):
         config = PrepareConfig(intensity="window", window=(0.0, 1.0), align=align)
-        cache, _ = prepare(manifest, tmp_path / "cache", config, workers=1)
+        cache, _ = prepare(manifest, tmp_path / "cache", config, workers=0)
         first, second = cache.array(manifest.cases["case_id"][0]).astype(np.float64)
         core = (slice(4, -4),) * 3
         away[align] = np.abs(second - np.sin(2.6 * first))[core].mean()

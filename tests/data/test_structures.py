@@ -52,7 +52,7 @@ def write_mask(path: Path, number: int, masks: dict[str, np.ndarray]) -> None:
 
 def prepared_masks(manifest: Manifest, root: Path, **config: object) -> dict[str, np.ndarray]:
     """{folder of the scan: its prepared mask (K, J, I)}."""
-    cache, _ = prepare(manifest, root, PrepareConfig(**config), workers=1)
+    cache, _ = prepare(manifest, root, PrepareConfig(**config), workers=0)
     masked = manifest.cases.filter("has_mask")["case_id"]
     return {manifest.paths(case)["image"].name: cache.mask(case) for case in masked}
 
@@ -72,7 +72,7 @@ def test_segmentations_and_structure_sets_find_their_scans_wherever_they_lie(tmp
     flipped = expected[:, ::-1, ::-1]  # DICOM counts to the left and back, a prepared case to the right and front
     np.testing.assert_array_equal(found["1"], flipped)
     assert (found["2"] == 1).sum() == 16
-    assert not [one.what for one in check(manifest, gather(manifest, workers=1)) if one.level == "error"]
+    assert not [one.what for one in check(manifest, gather(manifest, workers=0)) if one.level == "error"]
     manifest.save(tmp_path / "out" / "m.parquet")
     assert not told_by(tmp_path / "out", "Miller")
     assert not told_by(tmp_path / "out", "1.2.1")
@@ -180,7 +180,7 @@ def test_phases_of_one_multi_frame_file_are_cases_of_their_own(tmp_path: Path) -
     manifest = read(tmp_path / "in", structures={}, regions={})
     manifest.save(tmp_path / "m.parquet")
     manifest = Manifest.load(tmp_path / "m.parquet")
-    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 100)), workers=1)
+    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 100)), workers=0)
     found = sorted((cache.array(case)[0] * 100.0).round().sum() for case in manifest.cases["case_id"])
     assert found == pytest.approx(sorted(frames.sum(axis=(1, 2, 3))), rel=1e-2)
     assert len(found) == 2

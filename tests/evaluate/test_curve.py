@@ -207,7 +207,7 @@ def test_weights_under_another_key_or_preparation_are_refused(discs, tmp_path):
     with pytest.raises(LeakageError, match="by another key"):
         refused(with_init(renamed, run), tmp_path / "key")
     other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"intensity": "percentile"})})
-    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=1)
+    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=0)
     with pytest.raises(ConfigError, match=r"prepared differently \(intensity\)"):
         refused(with_init(other, run), tmp_path / "prepared")
     arms = recipe(discs).model_dump()["arms"]

@@ -55,7 +55,7 @@ def opened(folder: Path, box: dict, prepared: dict, **card) -> Data:
     manifest.save(folder / "m.parquet")
     config = DataConfig.model_validate({"manifest": folder / "m.parquet", "cache": folder / "cache", "box": box,
                                         "prepare": prepared})
-    prepare(manifest, config.cache, config.prepare, workers=1)
+    prepare(manifest, config.cache, config.prepare, workers=0)
     return open_data(config)
 
 

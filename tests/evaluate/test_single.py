@@ -55,7 +55,7 @@ def test_a_split_without_cases_names_the_others(tuned):
 def test_new_cases_are_predicted_without_labels(tuned, discs, tmp_path):
     new = write_discs(tmp_path, salt="new")
     data = open_data(new)
-    prepare(data.manifest, discs.cache, discs.prepare, workers=1)  # where the run's recipe has its cache
+    prepare(data.manifest, discs.cache, discs.prepare, workers=0)  # where the run's recipe has its cache
     found = predict_run(tuned, new.manifest)
     assert found.columns == ["case_id", "patient_id", "name", "prediction"]
     assert sorted(found["case_id"]) == sorted(data.cases["case_id"])
@@ -99,7 +99,7 @@ def test_a_probe_of_a_pretrained_encoder_refuses_what_a_curve_refuses(discs, tmp
     with pytest.raises(LeakageError, match="trained on 12 of the 12"):
         probe_run(recipe(discs, init=everyone), "test")
     other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"intensity": "zscore"})})
-    prepare(data.manifest, other.cache, other.prepare, workers=1)
+    prepare(data.manifest, other.cache, other.prepare, workers=0)
     with pytest.raises(ConfigError, match="prepared differently"):
         probe_run(recipe(other, init=run), "test")
     with pytest.raises(RunError, match="not a finetuning run"):

@@ -82,7 +82,7 @@ def test_mean_and_sd_come_from_the_chosen_training_labels_alone(tmp_path, discs)
 
 def test_weights_from_scans_prepared_differently_are_refused(tmp_path, discs, pretrained):
     other = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"size": (24, 12)})})
-    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=1)
+    prepare(open_data(discs).manifest, other.cache, other.prepare, workers=0)
     with pytest.raises(ConfigError, match=r"prepared differently \(size\)"):
         finetune(recipe(other, init=pretrained), tmp_path)
 

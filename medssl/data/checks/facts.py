@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import polars as pl
 from medssl.data.files import Files
 from medssl.data.grid import difference
 from medssl.data.manifest import Manifest
-from medssl.data.pool import worker_pool
+from medssl.data.pool import LOST, LOST_REMEDY, cores, results
 from medssl.errors import MedsslError
 from medssl.types import Scan
 
@@ -39,8 +38,6 @@ MOST_VALUES = 257
 """One more than a mask of 8 bits can hold."""
 _SAMPLE = 1 << 18
 """Percentiles come from about this many pixels, evenly spread."""
-_FEW = 16
-"""Fewer cases than this are read in this process."""
 
 
 def gather(
@@ -51,25 +48,23 @@ def gather(
     A file that is missing has no row: `check` names it without. `progress(done, total)` counts cases.
     """
     jobs = [(case_id, manifest.files_of(case_id)) for case_id in manifest.cases["case_id"]]
-    rows = []
-    for done, found in enumerate(_run(jobs, workers or os.cpu_count() or 1), start=1):
-        rows += found
+    workers = min(cores() if workers is None else workers, len(jobs))
+    rows = {}
+    for done, (case_id, found) in enumerate(results(_read_case, jobs, workers, _lost_case), start=1):
+        rows[case_id] = found
         if progress:
             progress(done, len(jobs))
-    return pl.DataFrame(rows, schema=FACTS, orient="row")
+    return pl.DataFrame([row for case_id, _ in jobs for row in rows[case_id]], schema=FACTS, orient="row")
 
 
-def _run(jobs: list[tuple[str, Files]], workers: int) -> Iterator[list[dict[str, Any]]]:
-    if len(jobs) < _FEW or workers == 1:
-        yield from map(_read_case, jobs)
-        return
-    import torch
-
-    with worker_pool(workers, torch.set_num_threads, 1) as pool:
-        yield from pool.map(_read_case, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+def _lost_case(job: tuple[str, Files]) -> tuple[str, list[dict[str, Any]]]:
+    """What is known of a case that took its worker down with it."""
+    case_id, files = job
+    failure = {"what": LOST, "expected": "files that can be decoded", "remedy": LOST_REMEDY}
+    return case_id, [dict.fromkeys(FACTS) | {"case_id": case_id, "role": next(iter(files.paths))} | failure]
 
 
-def _read_case(job: tuple[str, Files]) -> list[dict[str, Any]]:
+def _read_case(job: tuple[str, Files]) -> tuple[str, list[dict[str, Any]]]:
     case_id, files = job
     rows, first = [], None
     for role, paths in files.paths.items():
@@ -88,7 +83,7 @@ def _read_case(job: tuple[str, Files]) -> list[dict[str, Any]]:
             rows.append(row | {"channel": 0, "values": np.unique(scan.array)[:MOST_VALUES].astype(float).tolist()})
         else:
             rows += [row | {"channel": number} | _pixel_facts(pixels) for number, pixels in enumerate(_channels(scan))]
-    return rows
+    return case_id, rows
 
 
 def _failure(error: MedsslError | OSError) -> dict[str, str]:
