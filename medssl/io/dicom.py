@@ -1,6 +1,6 @@
 """DICOM headers: what a file holds, as one Instance a picture, clip or slice; what is no image is refused by name.
 
-A file is opened for its header once, with the few attributes that count. Pixels are read by io/pixels.py.
+Bytes become attributes in io/header.py and pixels in io/pixels.py.
 """
 
 from __future__ import annotations
@@ -8,28 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from medssl.errors import UnreadableScan
 from medssl.io import enhanced, marks, phi, sector
+from medssl.io.header import DEFLATED, Attributes, Header, read_header
 from medssl.io.inflate import require_whole
 from medssl.io.limits import require_room
 from medssl.io.voi import window_of
 from medssl.types import Kind
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 VALUES_ARE_PHYSICAL = frozenset({"CT", "PT"})
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _META_BYTES = 1 << 16
 """File meta information ends long before."""
-_NATIVE_LITTLE_ENDIAN = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}  # bytes from PixelData's tag to its value
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_ACQUISITION = tuple(_STORAGE + root for root in ("481.", "88.", "11.", "66.", "66", "9.", "104.", "68.", "30"))
 """Radiotherapy, reports, presentation states, registrations and segmentations, waveforms, documents, surfaces,
@@ -47,7 +43,7 @@ _ATTRIBUTES = (
     "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
     "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate",
 )  # fmt: skip
-_READ = list(dict.fromkeys((*_ATTRIBUTES, *enhanced.TAGS)))
+_READ = tuple(dict.fromkeys((*_ATTRIBUTES, *enhanced.TAGS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +112,7 @@ def require_inflatable(path: Path) -> None:
     from pydicom.filereader import read_dataset, read_preamble
 
     with open(path, "rb") as file:
-        if _DEFLATED.encode() not in file.read(_META_BYTES):
+        if DEFLATED.encode() not in file.read(_META_BYTES):
             return
         file.seek(0)
         read_preamble(file, True)
@@ -130,13 +126,9 @@ def read_instances(path: Path) -> list[Instance]:
 
     UnreadableScan, with the reason, where it holds no image that medssl reads.
     """
-    from pydicom import dcmread
-
-    with open(path, "rb") as file:
-        data = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_READ)
-        syntax = _syntax(data)
-        offset, has_pixels = _pixels_ahead(file, syntax)
-    _refuse(data, has_pixels or (syntax == _DEFLATED and "PixelData" in dcmread(path, force=True)))
+    header = read_header(path, _READ)
+    data, syntax, offset = header.attributes, header.syntax, header.offset
+    _refuse(header, header.has_pixels or (syntax == DEFLATED and _holds_pixels(path)))
     pixels = _frames(data) * int(data.get("Rows")) * int(data.get("Columns")) * int(data.get("SamplesPerPixel") or 1)
     require_room(pixels * int(data.get("BitsAllocated")) // 8)
     groups = enhanced.frames_of(data, _ATTRIBUTES)
@@ -154,7 +146,7 @@ def read_instances(path: Path) -> list[Instance]:
     return [_instance(path, syntax, offset, groups[0] if groups else data, None)]
 
 
-def _instance(path: Path, syntax: str, offset: int | None, data: enhanced.Attributes, frame: int | None) -> Instance:
+def _instance(path: Path, syntax: str, offset: int | None, data: Attributes, frame: int | None) -> Instance:
     slope, intercept = _float(data, "RescaleSlope", 1.0), _float(data, "RescaleIntercept", 0.0)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
         raise UnreadableScan(f"RescaleSlope {slope} with RescaleIntercept {intercept}", expected="a slope other than 0")
@@ -205,30 +197,17 @@ def _instance(path: Path, syntax: str, offset: int | None, data: enhanced.Attrib
     )
 
 
-def _syntax(data: Dataset) -> str:
-    """The transfer syntax as named in the file meta information, or as pydicom found the dataset to be encoded."""
-    named = getattr(data, "file_meta", {}).get("TransferSyntaxUID")
-    if named:
-        return str(named)
-    implicit, little = data.original_encoding
-    return "1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2")
+def _holds_pixels(path: Path) -> bool:
+    from pydicom import dcmread
+
+    return "PixelData" in dcmread(path, force=True)
 
 
-def _pixels_ahead(file: BinaryIO, syntax: str) -> tuple[int | None, bool]:
-    """Where plain pixels begin, or None; and whether PixelData is the next element at all."""
-    at, tag = file.tell(), file.read(4)
-    if tag not in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"):
-        return None, False
-    skip = _NATIVE_LITTLE_ENDIAN.get(syntax)
-    length = file.read(skip - 4)[-4:] if skip else b""
-    return (at + skip if skip and length != b"\xff\xff\xff\xff" else None), True
-
-
-def _refuse(data: Dataset, has_pixels: bool) -> None:
+def _refuse(header: Header, has_pixels: bool) -> None:
     from pydicom.uid import UID
 
-    meta = getattr(data, "file_meta", {})
-    sop = str(data.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+    data = header.attributes
+    sop = str(data.get("SOPClassUID") or header.sop_class)
     if sop == _DIRECTORY:
         raise UnreadableScan("A DICOMDIR, which lists files and holds none", remedy="open the folder around it")
     if sop.startswith(_NO_ACQUISITION) or _modality(data) in _NO_MODALITY:
@@ -247,7 +226,7 @@ def _refuse(data: Dataset, has_pixels: bool) -> None:
         )
 
 
-def _refuse_timeless(data: Dataset) -> None:
+def _refuse_timeless(data: Attributes) -> None:
     """Refuse several frames, of which nothing says where they lie, unless they are known to be times."""
     frames, timed = _frames(data), _modality(data) in _FRAMES_ARE_TIME or _frame_time(data) is not None
     if frames > 1 and (_modality(data) in _FRAMES_ARE_PLACES or not timed):
@@ -258,7 +237,7 @@ def _refuse_timeless(data: Dataset) -> None:
         )
 
 
-def _refuse_groupless(data: Dataset) -> None:
+def _refuse_groupless(data: Attributes) -> None:
     """Refuse an enhanced object without what says where its frames lie and how its values are scaled."""
     from pydicom.uid import UID
 
@@ -270,31 +249,31 @@ def _refuse_groupless(data: Dataset) -> None:
         )
 
 
-def _modality(data: enhanced.Attributes) -> str:
+def _modality(data: Attributes) -> str:
     return phi.known_modality(data.get("Modality"))
 
 
-def _frames(data: enhanced.Attributes) -> int:
+def _frames(data: Attributes) -> int:
     return int(data.get("NumberOfFrames") or 1)
 
 
-def _text(data: enhanced.Attributes, keyword: str) -> str | None:
+def _text(data: Attributes, keyword: str) -> str | None:
     return str(data.get(keyword) or "").strip() or None
 
 
-def _number(data: enhanced.Attributes, keyword: str) -> int | None:
+def _number(data: Attributes, keyword: str) -> int | None:
     try:
         return int(data.get(keyword))
     except (TypeError, ValueError):
         return None
 
 
-def _float(data: enhanced.Attributes, keyword: str, default: float) -> float:
+def _float(data: Attributes, keyword: str, default: float) -> float:
     value = data.get(keyword)
     return default if value is None or value == "" else float(value)
 
 
-def _floats(data: enhanced.Attributes, keyword: str, count: int) -> tuple[float, ...] | None:
+def _floats(data: Attributes, keyword: str, count: int) -> tuple[float, ...] | None:
     """`count` finite numbers, or None: a malformed vector is as good as none, and nothing is built on it."""
     value = data.get(keyword)
     try:
@@ -304,7 +283,7 @@ def _floats(data: enhanced.Attributes, keyword: str, count: int) -> tuple[float,
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
-def _spacing(data: enhanced.Attributes) -> tuple[tuple[float, ...] | None, dict[str, str]]:
+def _spacing(data: Attributes) -> tuple[tuple[float, ...] | None, dict[str, str]]:
     """(j, i) mm: PixelSpacing, else ImagerPixelSpacing, which lies on the detector and so is magnified (PS3.3 10.7)."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         spacing = _floats(data, keyword, 2)
@@ -313,7 +292,7 @@ def _spacing(data: enhanced.Attributes) -> tuple[tuple[float, ...] | None, dict[
     return None, {}
 
 
-def _padding(data: enhanced.Attributes, allocated: int, signed: bool) -> tuple[int, int] | None:
+def _padding(data: Attributes, allocated: int, signed: bool) -> tuple[int, int] | None:
     """Lowest and highest padding value as stored (PS3.3 C.7.5.1.1.2); some files write them in the other sign."""
     value = _number(data, "PixelPaddingValue")
     if value is None:
@@ -326,7 +305,7 @@ def _padding(data: enhanced.Attributes, allocated: int, signed: bool) -> tuple[i
     return low, high
 
 
-def _frame_time(data: enhanced.Attributes) -> float | None:
+def _frame_time(data: Attributes) -> float | None:
     """ms between frames: FrameTime, else an even FrameTimeVector, else one of the rates (PS3.3 C.7.6.5)."""
     if (time := _float(data, "FrameTime", 0.0)) > 0:
         return time

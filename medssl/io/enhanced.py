@@ -6,18 +6,16 @@ Reconstructed nuclear medicine says where its first frame lies and how far the n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl.errors import UnreadableScan
+from medssl.io.header import Attributes
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-Attributes = Mapping[str, Any]
-"""DICOM keyword -> value: what a Dataset and a frame have in common."""
 
 TAGS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence",
@@ -43,7 +41,7 @@ _SPATIAL_DIMENSIONS = frozenset({"InStackPositionNumber", "ImagePositionPatient"
 _SLICE_VECTOR = 0x00540080
 
 
-def frames_of(data: Dataset, wanted: Collection[str]) -> list[Attributes]:
+def frames_of(data: Attributes, wanted: Collection[str]) -> list[Attributes]:
     """The attributes of each frame, those of the file among them; [] where the file says nothing of its frames.
 
     Args:
@@ -57,7 +55,7 @@ def frames_of(data: Dataset, wanted: Collection[str]) -> list[Attributes]:
     return _reconstructed(data, count, wanted) if count > 1 else []
 
 
-def _refuse_parts(data: Dataset, groups: int, count: int) -> None:
+def _refuse_parts(data: Attributes, groups: int, count: int) -> None:
     if groups != count:
         raise UnreadableScan(
             f"Functional groups for {groups} of {count} frames",
@@ -73,7 +71,7 @@ def _refuse_parts(data: Dataset, groups: int, count: int) -> None:
         )
 
 
-def _grouped(data: Dataset, groups: Any, wanted: Collection[str]) -> list[Attributes]:
+def _grouped(data: Attributes, groups: Any, wanted: Collection[str]) -> list[Attributes]:
     common = {keyword: value for keyword in wanted if (value := data.get(keyword)) is not None}
     for group in data.get("SharedFunctionalGroupsSequence") or ():
         common |= _flattened(group, wanted)
@@ -103,13 +101,13 @@ def _flattened(group: Dataset, wanted: Collection[str]) -> dict[str, Any]:
     return flat
 
 
-def _dimensions(data: Dataset) -> list[str]:
+def _dimensions(data: Attributes) -> list[str]:
     from pydicom.datadict import keyword_for_tag
 
     return [keyword_for_tag(item.get("DimensionIndexPointer", 0)) for item in data.get("DimensionIndexSequence") or ()]
 
 
-def _reconstructed(data: Dataset, count: int, wanted: Collection[str]) -> list[Attributes]:
+def _reconstructed(data: Attributes, count: int, wanted: Collection[str]) -> list[Attributes]:
     """Frames of reconstructed nuclear medicine whose only index is the slice, else []: then nothing says their places.
 
     A positive SpacingBetweenSlices stacks them along the normal, row x column, and a negative one against it.

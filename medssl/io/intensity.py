@@ -11,15 +11,18 @@ from medssl.types import Scan
 WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 
-def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def rescale(stored: np.ndarray, slope: float, intercept: float, out: np.ndarray | None = None) -> np.ndarray:
     """`slope * stored + intercept` as float32 (PS3.3 C.11.1.1.2; NIfTI-1 scl_slope). (1, 0) returns `stored` untouched.
 
     Integers of up to 16 bits are exact in float32, so they take one float32 pass; wider types pass through float64.
+
+    Args:
+        out: float32, where the result may be put.
     """
     if (slope, intercept) == (1, 0):
         return stored
     work = np.float32 if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 else np.float64
-    scaled = np.multiply(stored, work(slope), dtype=work)
+    scaled = np.multiply(stored, work(slope), dtype=work, out=out if work is np.float32 else None)
     if intercept:
         scaled += work(intercept)
     return scaled.astype(np.float32, copy=False)

@@ -62,7 +62,9 @@ def stacked(slices: Sequence[Instance]) -> np.ndarray:
     for members in by_file.values():
         members.sort(key=lambda n: slices[n].frame or 0)
         for n, (stored, data) in zip(members, _frames([slices[n] for n in members]), strict=True):
-            pictures[n] = _physical(stored, slices[n], data)
+            out = pictures[n] if dtype == np.float32 else None
+            if (found := _physical(stored, slices[n], data, out)) is not out:
+                pictures[n] = found
     quiet_padding(pictures, slices)
     return pictures
 
@@ -101,14 +103,17 @@ def _physical_padding(instance: Instance) -> tuple[float, float] | None:
     return low, high
 
 
-def _physical(stored: np.ndarray, instance: Instance, data: Dataset | None) -> np.ndarray:
+def _physical(
+    stored: np.ndarray, instance: Instance, data: Dataset | None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """(J, I): stored values after inversion and the modality LUT; in `out`, of float32, where that spares a copy."""
     if instance.mirror is not None:
         stored = invert(stored, instance.stored, instance.signed)
     if instance.lut:
         from pydicom.pixels import apply_modality_lut
 
         return apply_modality_lut(stored, data).astype(np.float32)
-    return rescale(stored, instance.slope, instance.intercept)
+    return rescale(stored, instance.slope, instance.intercept, out)
 
 
 def _frames(slices: Sequence[Instance]) -> Iterator[tuple[np.ndarray, Dataset | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medssl.io.enhanced import Attributes
+from medssl.io.header import Attributes
 
 TAGS = ("SequenceOfUltrasoundRegions",)
 
