@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import torch
 from harness import Peer, Row, Settings, Work, compare, evict, main, temperature
 from volumes import HEAD, TINY, head
 
@@ -15,7 +16,7 @@ from medssl import open_scan
 from medssl.data.build import build
 from medssl.data.cache import Cache, memory_map
 from medssl.data.card import Card
-from medssl.data.loader import cut
+from medssl.data.loader import cut, stacked
 from medssl.data.prepare import PrepareConfig, prepare
 from medssl.io.write import write_nifti
 from medssl.rng import stream
@@ -46,11 +47,13 @@ def measure(settings: Settings) -> list[Row]:
         evict([*files, *scans, *(path for path in packed if path.exists())])
 
     cold = temperature(files)
-    rows = compare(f"{cold} {name}", _ours(cache, shape, side), [
-        Peer(f"{cold} read of the .nii.gz, cropped", _reading(scans, shape, side), "medssl", 20.0),
-        _blosc2(cache, packed, shape, side)], settings.repeats * len(scans), forget)
-    return rows + compare(f"warm {name}", _ours(cache, shape, side), [_blosc2(cache, packed, shape, side)],
-                          settings.repeats * len(scans))
+    rows = []
+    for state, before, target in ((cold, forget, None), ("warm", None, 20.0)):
+        reading = Peer(f"{cold} read of the .nii.gz, cropped", _reading(scans, shape, side), "medssl", target,
+                       before=lambda: evict(scans))
+        rows += compare(f"{state} {name}", _ours(cache, shape, side), [reading, _blosc2(cache, packed, shape, side)],
+                        settings.repeats * len(scans), before)
+    return rows
 
 
 def _corners(shape: tuple[int, ...], side: int) -> Iterator[tuple[int, ...]]:
@@ -61,25 +64,25 @@ def _corners(shape: tuple[int, ...], side: int) -> Iterator[tuple[int, ...]]:
 
 def _ours(cache: Cache, shape: tuple[int, ...], side: int) -> Work:
     cases, corners = cycle(cache.case_ids), _corners(shape, side)
-    return lambda: cut(cache.array(next(cases)), next(corners), (side,) * 3).astype(np.float32)
+    return lambda: stacked([cut(cache.array(next(cases)), next(corners), (side,) * 3)]).float()[0]
 
 
 def _reading(scans: list[Path], shape: tuple[int, ...], side: int) -> Work:
     paths, corners = cycle(scans), _corners(shape, side)
-    return lambda: cut(open_scan(next(paths)).array, next(corners), (side,) * 3).astype(np.float32)
+    return lambda: stacked([cut(open_scan(next(paths)).array, next(corners), (side,) * 3)]).float()[0]
 
 
 def _blosc2(cache: Cache, packed: list[Path], shape: tuple[int, ...], side: int) -> Peer:
     """float32, Zstandard of level 8, one thread, read through a memory map: what nnU-Net v2's dataset class does."""
     cases, corners = cycle(packed), _corners(shape, side)
 
-    def work() -> np.ndarray:
+    def work() -> torch.Tensor:
         import blosc2
 
         case = blosc2.open(urlpath=str(next(cases)), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
-        return case[(slice(None), *(slice(start, start + side) for start in next(corners)))]
+        return torch.from_numpy(case[(slice(None), *(slice(start, start + side) for start in next(corners)))])
 
-    peer = Peer("blosc2 as nnU-Net uses it", work, "blosc2", 1.0, np.array_equal)
+    peer = Peer("blosc2 as nnU-Net uses it", work, "blosc2", 1.0, torch.equal)
     if peer.version and not packed[0].exists():
         _pack(cache, packed, side)
     return peer

@@ -52,13 +52,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another way to the same result. package: what must be installed; same: whether its result is ours."""
+    """Another way to the same result. package: what must be installed; same: whether its result is ours; before: called
+    before its work, untimed."""
 
     name: str
     work: Work
     package: str
     target: float | None = None
     same: Callable[[Any, Any], bool] | None = None
+    before: Callable[[], None] | None = None
 
     @property
     def version(self) -> str | None:
@@ -81,8 +83,8 @@ class Settings:
 def compare(name: str, ours: Work, peers: Sequence[Peer], repeats: int, before: Work | None = None) -> list[Row]:
     """Times everybody `repeats` times, in turns that begin with another one each time; a row a peer.
 
-    before: called before every piece of work, untimed. Everybody works once beforehand, untimed, and a peer whose
-    result is not ours ends the run: what did other work has no time.
+    before: called, untimed, before every piece of work of those who bring none of their own. Everybody works once
+    beforehand, untimed, and a peer whose result is not ours ends the run: what did other work has no time.
     """
     present = [peer for peer in peers if peer.version]
     expected = ours()
@@ -92,14 +94,15 @@ def compare(name: str, ours: Work, peers: Sequence[Peer], repeats: int, before: 
             raise SystemExit(f"{name}: {peer.name} gave another result")
         del found
     del expected
-    everybody = [ours, *(peer.work for peer in present)]
+    everybody = [(ours, before), *((peer.work, peer.before or before) for peer in present)]
     times: list[list[float]] = [[] for _ in everybody]
     for repeat in range(repeats):
         for place in range(len(everybody)):
             who = (place + repeat) % len(everybody)
-            if before:
-                before()
-            times[who].append(_milliseconds(everybody[who]))
+            work, first = everybody[who]
+            if first:
+                first()
+            times[who].append(_milliseconds(work))
     rows = [_row(name, times[0], taken, peer) for peer, taken in zip(present, times[1:], strict=True)]
     absent = [Row(name, statistics.median(times[0]), None, peer.name, None, repeats=repeats, target=peer.target,
                   note=f"{peer.package} is not installed: pip install medssl[bench]")

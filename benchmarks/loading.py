@@ -29,7 +29,7 @@ def measure(settings: Settings) -> list[Row]:
 
 
 def ours(path: Path) -> torch.Tensor:
-    return torch.from_numpy(open_scan(path).array).float()
+    return torch.from_numpy(open_scan(path).array.astype(np.float32, copy=False))
 
 
 def peers(path: Path) -> list[Peer]:

@@ -20,10 +20,12 @@ ROOT = "1.2.826.0.1.3680043.8.498.1"
 def measure(settings: Settings) -> list[Row]:
     volume = head(TINY if settings.tiny else CHEST)
     paths = write_series(settings.scratch / "series", volume)
-    name = (f"{temperature(paths)} series of {len(volume)} slices, {volume.shape[2]} × {volume.shape[1]} int16, to a"
-            " float32 tensor in HU")
-    return compare(name, lambda: torch.from_numpy(open_scan(paths[0].parent).array), peers(paths[0].parent),
-                   settings.repeats, lambda: evict(paths))
+    folder, rows = paths[0].parent, []
+    name = f"series of {len(volume)} slices, {volume.shape[2]} × {volume.shape[1]} int16, to a float32 tensor in HU"
+    for state, before in (("warm", None), (temperature(paths), lambda: evict(paths))):
+        rows += compare(f"{state} {name}", lambda: torch.from_numpy(open_scan(folder).array), peers(folder),
+                        settings.repeats, before)
+    return rows
 
 
 def write_series(folder: Path, volume: np.ndarray) -> list[Path]:

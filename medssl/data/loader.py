@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch.utils.data import DataLoader, Dataset
 
 from medssl.config import Config
-from medssl.data.cache import Cache
+from medssl.data.cache import Cache, prefetch
 from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch
@@ -136,7 +136,8 @@ def cut(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...], period
     """A box (C, *size) of an array (C, *S), every `period`-th along the first spatial axis, zero-padded at the end."""
     steps = (period, *[1] * (len(size) - 1))
     box = tuple(slice(s, s + (n - 1) * p + 1, p) for s, n, p in zip(start, size, steps, strict=True))
-    piece = np.asarray(array[(slice(None), *box)])
+    piece = array[(slice(None), *box)]
+    prefetch(piece)
     missing = [(0, n - m) for n, m in zip(size, piece.shape[1:], strict=True)]
     return np.pad(piece, [(0, 0), *missing]) if any(after for _, after in missing) else piece
 

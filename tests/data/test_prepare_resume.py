@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
+import mmap
 import os
 import resource
 import shutil
@@ -22,6 +24,7 @@ import pytest
 from small_sets import make
 
 from medssl.data import index
+from medssl.data.cache import memory_map, prefetch
 from medssl.data.manifest import Manifest
 from medssl.data.prepare import Cache, PrepareConfig, prepare
 from medssl.data.source import DataConfig, open_data
@@ -327,3 +330,48 @@ def test_a_case_costs_a_reader_little_memory(tmp_path):
     assert "c000000000000002ab" not in cache
     with pytest.raises(KeyError):
         cache.shape("nobody")
+
+
+# --------------------------------------------------------------------------------------------------------- memory maps
+
+def test_more_cases_are_mapped_than_files_may_be_open(tmp_path):
+    for number in range(80):
+        np.save(tmp_path / f"{number}.npy", np.full((1, 2, 3), number, np.float16))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+    try:
+        maps = [memory_map(str(tmp_path / f"{number}.npy")) for number in range(80)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [found.tolist() for found in maps] == [np.full((1, 2, 3), number).tolist() for number in range(80)]
+    with pytest.raises(ValueError, match="read-only"):
+        maps[0][0] = 1
+
+
+def test_a_map_of_a_file_cut_short_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.uint8))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"cut short.*\(2, 3\).*prepare again"):
+        memory_map(str(tmp_path / "a.npy"))
+
+
+def test_a_box_is_asked_for_before_it_is_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 6, 300, 301), np.float16))
+    memory_map.cache_clear()
+    with open(tmp_path / "a.npy", "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    array = memory_map(str(tmp_path / "a.npy"))
+    if is_kept(array, 1, 2, 100):
+        pytest.skip("this file system cannot forget a file")
+    prefetch(array[1:, 2:6:3, 100:130, 50:90])
+    wait_until(lambda: all(is_kept(array, 1, k, j) for k in (2, 5) for j in (100, 129)), 10)
+    assert not is_kept(array, 1, 1, 100)
+
+
+def is_kept(array: np.ndarray, *place: int) -> bool:
+    """Whether the kernel has the page of a memory map's element in memory."""
+    address, found = array[place].__array_interface__["data"][0], ctypes.c_ubyte()
+    start = ctypes.c_void_p(address & -mmap.PAGESIZE)
+    assert ctypes.CDLL(None).mincore(start, ctypes.c_size_t(1), ctypes.byref(found)) == 0
+    return bool(found.value & 1)
