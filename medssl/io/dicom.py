@@ -14,6 +14,7 @@ import numpy as np
 
 from medssl.errors import UnreadableScan
 from medssl.io import enhanced, marks, phi, sector
+from medssl.io.bounded import opened, parsed
 from medssl.io.header import DEFLATED, Attributes, Header, read_header
 from medssl.io.inflate import require_whole
 from medssl.io.limits import require_room
@@ -111,7 +112,7 @@ def require_inflatable(path: Path) -> None:
     """UnreadableScan where a deflated file (PS3.5 A.5) is damaged or a bomb: pydicom inflates all of it at once."""
     from pydicom.filereader import read_dataset, read_preamble
 
-    with open(path, "rb") as file:
+    with opened(path) as file:
         if DEFLATED.encode() not in file.read(_META_BYTES):
             return
         file.seek(0)
@@ -128,7 +129,7 @@ def read_instances(path: Path) -> list[Instance]:
     """
     header = read_header(path, _READ)
     data, syntax, offset = header.attributes, header.syntax, header.offset
-    _refuse(header, header.has_pixels or (syntax == DEFLATED and _holds_pixels(path)))
+    _refuse(header, header.has_pixels or (syntax == DEFLATED and "PixelData" in parsed(path)))
     pixels = _frames(data) * int(data.get("Rows")) * int(data.get("Columns")) * int(data.get("SamplesPerPixel") or 1)
     require_room(pixels * int(data.get("BitsAllocated")) // 8)
     groups = enhanced.frames_of(data, _ATTRIBUTES)
@@ -195,12 +196,6 @@ def _instance(path: Path, syntax: str, offset: int | None, data: Attributes, fra
         marks=marks.marks_of(data),
         header=phi.header_of(data) | spacing_from | window_of(data, mirror),
     )
-
-
-def _holds_pixels(path: Path) -> bool:
-    from pydicom import dcmread
-
-    return "PixelData" in dcmread(path, force=True)
 
 
 def _refuse(header: Header, has_pixels: bool) -> None:

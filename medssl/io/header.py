@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from medssl.io.bounded import opened
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
@@ -62,7 +64,7 @@ class Header:
 
 def read_header(path: Path, keywords: tuple[str, ...]) -> Header:
     """A file's header, with those of the attributes that it has, sequences among them."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return plain_header(file, keywords) or pydicom_header(file, keywords)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from medssl.errors import GeometryError, UnreadableScan
 from medssl.io import segmentation, structure_set
+from medssl.io.bounded import parsed
 from medssl.io.found import FoundMask
 from medssl.io.geometry import spacing_of
 from medssl.types import Scan
@@ -43,10 +44,8 @@ def value_of(name: str, structures: Structures) -> int | None:
 
 def inspect_mask(path: Path, reason: str = "") -> FoundMask | None:
     """A segmentation or structure set, known from its header alone; None for any other DICOM file."""
-    from pydicom import dcmread
-
     wanted = ["SOPClassUID", *segmentation.TOLD, *structure_set.TOLD]
-    data = dcmread(path, force=True, stop_before_pixels=True, specific_tags=wanted)
+    data = parsed(path, stop_before_pixels=True, specific_tags=wanted)
     format_ = _FORMATS.get(data.get("SOPClassUID"))
     if format_ is None:
         return None
@@ -67,9 +66,7 @@ def read_mask(
         GeometryError: frames or contours that do not lie on those voxels, or in another frame of reference.
         UnreadableScan: no such file, two files that draw the same value, or nothing drawn at all.
     """
-    from pydicom import dcmread
-
-    files = [dcmread(path, force=True) for path in paths]
+    files = [parsed(path) for path in paths]
     if any(data.get("SOPClassUID") not in _FORMATS for data in files):
         raise UnreadableScan("The mask is no DICOM segmentation or RT structure set",
                              expected="one of these, since the card has `structures`",

@@ -15,6 +15,7 @@ from typing import Literal
 from medssl.errors import AmbiguousSeries, GeometryError, MedsslError, UnreadableScan
 from medssl.io import duplicates, itk, nifti
 from medssl.io.assemble import Assembly, Refused, Time, assemble
+from medssl.io.bounded import parsed
 from medssl.io.cine import read_cine
 from medssl.io.dicom import Instance, read_instances, require_inflatable
 from medssl.io.found import FoundMask, FoundScan, SkippedFile
@@ -164,12 +165,10 @@ def find_mask(path: Path, reason: str = "") -> FoundMask | None:
 
 def frame_of_reference(path: Path) -> str | None:
     """FrameOfReferenceUID of a DICOM file, to compare and not to keep; None where there is none."""
-    from pydicom import dcmread
-
     with _guard(path):
         if sniff(path) != "dicom":
             return None
-        data = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+        data = parsed(path, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
         return str(data.get("FrameOfReferenceUID") or "").strip() or None
 
 

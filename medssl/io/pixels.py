@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medssl.errors import MedsslError, UnreadableScan
+from medssl.io.bounded import parsed
 from medssl.io.dicom import GREY, Instance
 from medssl.io.intensity import invert, rescale
 
@@ -193,10 +194,9 @@ def _native(stored: np.ndarray) -> np.ndarray:
 
 
 def _opened(instance: Instance) -> Dataset:
-    from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
 
-    data = dcmread(instance.path, force=True)
+    data = parsed(instance.path)
     if "PixelData" not in data:
         raise UnreadableScan("The pixel data are cut off", expected="a whole file", remedy=CUT)
     data.file_meta = getattr(data, "file_meta", None) or FileMetaDataset()

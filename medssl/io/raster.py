@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medssl.errors import UnreadableScan
+from medssl.io.bounded import opened
 from medssl.io.limits import require_deflated, require_room
 from medssl.types import Scan
 
@@ -53,7 +54,7 @@ def _opened(path: Path) -> Iterator[Image]:
     """From an open file: of a path, Pillow maps TIFFs into memory, and garbles those that it then has to turn."""
     from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings(), open(path, "rb") as file:
+    with warnings.catch_warnings(), opened(path) as file:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=_FORMATS) as image:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from medssl.io.bounded import parsed
+
 
 def window_of(data: Any, mirror: float | None) -> dict[str, tuple[float, float, str]]:
     """{"window": (center, width, function)}, or {} where there is none that the standard allows."""
@@ -29,9 +31,7 @@ def window_of(data: Any, mirror: float | None) -> dict[str, tuple[float, float, 
 def lut_of(path: Path, mirror: float | None) -> dict[str, tuple[float, tuple[float, ...]]]:
     """{"voi_lut": (the value that meets the first entry, entries in [0, 1])}, or {}. Read with the pixels alone: a
     walk through an archive keeps no tables."""
-    from pydicom import dcmread
-
-    data = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["VOILUTSequence", "PixelRepresentation"])
+    data = parsed(path, stop_before_pixels=True, specific_tags=["VOILUTSequence", "PixelRepresentation"])
     tables = data.get("VOILUTSequence")
     if not tables:
         return {}

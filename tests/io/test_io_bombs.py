@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medssl import find_scans, open_scan
 from medssl.errors import UnreadableScan
-from medssl.io.write import write_dicom, write_nifti
+from medssl.io.write import write_dicom, write_nifti, write_png
 
 IDS = {"patient_id": "P", "study_uid": "1.2", "series_uid": "1.2.3", "instance_uid": "1.2.3.4"}
 
@@ -78,3 +80,29 @@ def test_dicom_that_declares_more_than_it_holds_takes_no_memory(tmp_path, noise,
     data.save_as(tmp_path / "a")
     with pytest.raises(UnreadableScan, match=reason):
         open_scan(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["png", "dicom"])
+def test_a_length_that_no_file_has_takes_no_memory(tmp_path, noise, name):
+    path, image = tmp_path / "a", noise(32, 32, bits=8, dtype=np.uint8)
+    if name == "png":
+        write_png(tmp_path / "a", image)
+        raw = bytearray(path.read_bytes())
+        raw[33] = 0x7F  # of the length of the first IDAT
+    else:
+        write_dicom(path, image, **IDS)
+        raw = bytearray(path.read_bytes())
+        at = raw.index(b"CS\2\0DX")  # Modality: 2 bytes of a short string, which become 2 GiB of a long text
+        raw[at : at + 4] = b"UT\0\0" + (0x7F000000).to_bytes(4, "little")
+    path.write_bytes(raw)
+    open_or_refuse(path)  # loads the decoders
+    tracemalloc.start()
+    open_or_refuse(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 24
+
+
+def open_or_refuse(path: Path) -> None:
+    with contextlib.suppress(UnreadableScan):
+        open_scan(path)
