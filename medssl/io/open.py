@@ -20,7 +20,7 @@ from medssl.io.cine import read_cine
 from medssl.io.dicom import Instance, read_instances, require_inflatable
 from medssl.io.found import FoundMask, FoundScan, SkippedFile
 from medssl.io.masks import Structures, inspect_mask, read_mask
-from medssl.io.pixels import CUT
+from medssl.io.pixels import CUT, NOT_OURS
 from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, stacks
 from medssl.io.straighten import straight
@@ -330,7 +330,9 @@ def _guard(path: Path) -> Iterator[None]:
     except MedsslError as error:
         error.add_note(f"Read from: {path}")
         raise
-    except Exception as error:
+    except NOT_OURS:
+        raise
+    except BaseException as error:  # which a panic in Rust is
         reason = getattr(error, "strerror", None) or f"its decoder gave up ({type(error).__name__})"
         failure = UnreadableScan(f"The file cannot be read: {reason}", expected=f"whole and valid {_KNOWN}", remedy=CUT)
         failure.add_note(f"Read from: {path}")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 CUT = "copy it again from its source"
+NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends a program or generator on purpose; all else that a decoder raises is the file's fault."""
 
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _PLUGINS = ("", "pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")
@@ -179,9 +181,9 @@ def _decoding(instance: Instance) -> Iterator[None]:
 
     try:
         yield
-    except (MedsslError, OSError, MemoryError):
+    except (MedsslError, OSError, MemoryError, *NOT_OURS):
         raise
-    except Exception:
+    except BaseException:  # which a panic in Rust is
         raise UnreadableScan(
             f"Damaged pixel data: its decoder gave up ({UID(instance.syntax).name})",
             expected=f"{instance.frames} frame(s) of {instance.rows} × {instance.columns} pixels",

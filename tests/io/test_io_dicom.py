@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from medssl import open_scan
 from medssl.errors import UnreadableScan
@@ -160,3 +161,14 @@ def test_a_dataset_without_preamble_is_read(tmp_path, noise):
     data.save_as(tmp_path / "b", implicit_vr=True, little_endian=True)
     assert (tmp_path / "b").read_bytes()[128:132] != b"DICM"
     np.testing.assert_array_equal(open_scan(tmp_path / "b").array[0], image)
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_rle_that_is_shorter_or_longer_than_its_picture_is_damaged(tmp_path, noise, runs):
+    """Where it is longer, pylibjpeg-rle panics, which no `except Exception` stops."""
+    write_dicom(tmp_path / "a", noise(16, 16), **IDS, transfer_syntax="rle")
+    segment = b"\x81\x07" * runs  # a byte 128 times each, where there are 256 pixels
+    header = np.array([2, 64, 64 + len(segment), *[0] * 13], "<u4").tobytes()
+    rewrite(tmp_path / "a", PixelData=encapsulate([header + segment * 2]))
+    with pytest.raises(UnreadableScan, match="decoder gave up"):
+        open_scan(tmp_path / "a")
