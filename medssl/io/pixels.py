@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medssl.errors import MedsslError, UnreadableScan
+from medssl.io import jpeg
 from medssl.io.bounded import parsed
 from medssl.io.dicom import GREY, Instance
 from medssl.io.intensity import invert, rescale
@@ -132,6 +133,7 @@ def _frames(slices: Sequence[Instance]) -> Iterator[tuple[np.ndarray, Dataset | 
 
         data, plugin = _opened(first), _plugin(first)
         with _decoding(first):
+            _require_jpeg(first, data, plugin)
             for stored in iter_pixels(data, indices=[one.frame for one in slices], decoding_plugin=plugin):
                 yield _native(stored), data
 
@@ -165,9 +167,10 @@ def _decoded(instance: Instance) -> tuple[np.ndarray, Dataset]:
     from pydicom.pixels import apply_color_lut, pixel_array
 
     data, plugin = _opened(instance), _plugin(instance)
-    if plugin is None:
-        return _by_simpleitk(instance), data
     with _decoding(instance):
+        _require_jpeg(instance, data, plugin)
+        if plugin is None:
+            return _by_simpleitk(instance), data
         stored = pixel_array(data, decoding_plugin=plugin)
         if instance.photometric == "PALETTE COLOR":
             stored = apply_color_lut(stored, data)
@@ -189,6 +192,16 @@ def _decoding(instance: Instance) -> Iterator[None]:
             expected=f"{instance.frames} frame(s) of {instance.rows} × {instance.columns} pixels",
             remedy=CUT,
         ) from None
+
+
+def _require_jpeg(instance: Instance, data: Dataset, plugin: str | None) -> None:
+    """UnreadableScan where the headers of JPEG that GDCM would decode, alone or within SimpleITK, are damaged."""
+    from pydicom.encaps import generate_frames
+    from pydicom.uid import JPEGTransferSyntaxes
+
+    if instance.syntax in JPEGTransferSyntaxes and plugin in (None, "gdcm"):
+        for stream in generate_frames(data.PixelData, number_of_frames=instance.frames):
+            jpeg.require_headers(stream, instance.rows, instance.columns, int(data.SamplesPerPixel), instance.allocated)
 
 
 def _native(stored: np.ndarray) -> np.ndarray:

@@ -38,10 +38,11 @@ def write_seeds(folder: Path) -> None:
     _pictures_and_clips(folder)
 
 
-def write_jpeg_dicom(path: Path, encoding: str) -> None:
-    """A grey picture in an encoding of JPEG that pydicom does not write."""
+def write_jpeg_dicom(path: Path, encoding: str) -> np.ndarray:
+    """A grey picture in an encoding of JPEG that pydicom does not write; as it was before."""
     syntax, bits, lossless = JPEG[encoding]
-    write_dicom(path, _noise(32, 32, bits=bits), **IDS, bits_stored=bits)
+    image = _noise(32, 32, bits=bits)
+    write_dicom(path, image, **IDS, bits_stored=bits)
     reader, codec = gdcm.ImageReader(), gdcm.JPEGCodec()
     change, writer = gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
@@ -55,6 +56,7 @@ def write_jpeg_dicom(path: Path, encoding: str) -> None:
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
+    return image
 
 
 def _noise(*shape: int, bits: int = 8) -> np.ndarray:

@@ -68,6 +68,24 @@ def test_monochrome1_is_inverted(tmp_path, noise, dtype):
     np.testing.assert_array_equal(open_scan(tmp_path / "a").array[0], expected)
 
 
+@pytest.mark.parametrize("modality", ["CT", "PT"])
+def test_monochrome1_inverts_no_physical_values(tmp_path, noise, modality):
+    image = noise(9, 7)
+    write_dicom(tmp_path / "a", image, **IDS, modality="CT", photometric="MONOCHROME1")
+    rewrite(tmp_path / "a", Modality=modality)
+    np.testing.assert_array_equal(open_scan(tmp_path / "a").array[0], image)
+
+
+def test_a_modality_lut_goes_before_rescaling(tmp_path, noise):
+    image, table = noise(9, 7, bits=8), noise(256, bits=16, name="table")
+    write_dicom(tmp_path / "a", image, **IDS, bits_stored=8)
+    lut = Dataset()
+    lut.add_new("LUTDescriptor", "US", [256, 0, 16])
+    lut.add_new("LUTData", "OW", table.tobytes())
+    rewrite(tmp_path / "a", ModalityLUTSequence=[lut])
+    np.testing.assert_array_equal(open_scan(tmp_path / "a").array[0], table[image])
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_the_window_follows_the_inversion(tmp_path, noise, function):
     image = noise(16, 16)
