@@ -187,6 +187,8 @@ def sniff(path: Path) -> Format:
         return "cine"
     if start[:2] == b"\x1f\x8b":
         start = nifti.head(path)
+        if start[128:132] == b"DICM":
+            raise UnreadableScan("DICOM within gzip", expected="DICOM as it is", remedy="unpack it with gunzip")
     header = nifti.pair_of(path)[0]
     if _nifti(start) or (header != path and header.exists()):
         return "nifti"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import warnings
@@ -125,6 +126,13 @@ def test_every_file_ends_in_one_place(tmp_path, noise, write_slices):
     assert set(skipped) == {"notes.txt", "DICOMDIR", "link.dcm"}
     assert all(str(tmp_path) not in reason for reason in skipped.values())
     assert open_scan(found["volume"]).array.shape == (1, 4, 4, 4)
+
+
+def test_dicom_within_gzip_is_named(tmp_path, noise):
+    write_dicom(tmp_path / "a", noise(4, 4), patient_id="P", study_uid="1.2", series_uid="1.2.3", instance_uid="1.2.4")
+    (tmp_path / "a").write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
+    with pytest.raises(UnreadableScan, match="DICOM within gzip.*gunzip"):
+        open_scan(tmp_path / "a")
 
 
 def test_a_folder_without_scans_says_why(tmp_path):
