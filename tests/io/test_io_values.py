@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 from test_io_dicom import IDS, rewrite
 
 from medssl import open_scan
@@ -120,3 +121,17 @@ def test_the_header_says_where_the_spacing_is_from(tmp_path, noise, keyword):
     rewrite(tmp_path / "a", **{keyword: [0.15, 0.14]})
     scan = open_scan(tmp_path / "a")
     assert (scan.spacing, scan.header["spacing_from"]) == ((0.15, 0.14), keyword)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_big_endian_values_are_native_ones_again(tmp_path, noise, dtype):
+    image = noise(8, 9, dtype=dtype)
+    write_dicom(tmp_path / "a", image, **IDS)
+    data = dcmread(tmp_path / "a")
+    data.PixelData, data["PixelData"].VR = image.astype(image.dtype.newbyteorder(">")).tobytes(), "OW"
+    data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dcmwrite(tmp_path / "a", data, implicit_vr=False, little_endian=False, force_encoding=True)
+    array = open_scan(tmp_path / "a").array
+    assert array.dtype == dtype
+    assert array.dtype.isnative
+    np.testing.assert_array_equal(array[0], image)
