@@ -15,7 +15,7 @@ from medssl.io.dicom import Instance
 from medssl.io.found import FoundScan
 from medssl.io.phases import frame_time, phases_of
 from medssl.io.pixels import stacked, values
-from medssl.io.sector import Box
+from medssl.io.sector import Box, marked_outside
 from medssl.io.series import grid_of, places, read_volume, stacks
 from medssl.io.voi import lut_of
 from medssl.types import Kind, Scan
@@ -64,10 +64,11 @@ class Assembly:
             array, time = stacked(self.parts)[None], frame_time(self.parts)
         else:
             array, time = _channels(values(first), self.kind), first.frame_time if self.kind == "cine" else None
+        header = {**first.header, **self.header, **lut_of(first.path, first.mirror)}
         if self._sector:
+            header["marks_outside_regions"] = marked_outside(array, self._sector)
             top, bottom, left, right = self._sector
             array = array[..., top:bottom, left:right]
-        header = {**first.header, **self.header, **lut_of(first.path, first.mirror)}
         return Scan(np.ascontiguousarray(array), self.kind, first.modality, None, first.spacing, time, header)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 from data_folders import case_of, changed, found, write_volume
 from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from medssl.data.build import build
 from medssl.data.card import Card
@@ -192,6 +194,28 @@ def test_burned_in_text_that_the_header_admits(tmp_path: Path, card, key) -> Non
     manifest = build(card("dicom_folder"), tmp_path, key)
     finding = found(deep(manifest), "text is burned into the pixels")
     assert (finding.level, finding.cases) == ("warning", [case_of(manifest, "0.dcm")])
+
+
+def test_ultrasound_with_marks_outside_its_regions_or_without_regions(tmp_path: Path, card, key) -> None:
+    for name, text, regions in [("clean", False, True), ("marked", True, True), ("bare", True, False)]:
+        pixels = np.zeros((40, 60), np.uint16)
+        pixels[12:38, 10:50] = stream("check", name).integers(0, 256, (26, 40))
+        pixels[2:8, 5:55:3] = 200 if text else 0
+        write_dicom(tmp_path / f"{name}.dcm", pixels, patient_id=name, study_uid="1.2", series_uid=f"1.2.{len(name)}",
+                    instance_uid=f"1.2.{len(name)}.1", modality="US")
+        data = dcmread(tmp_path / f"{name}.dcm")
+        if regions:
+            data.SequenceOfUltrasoundRegions = [Dataset()]
+            data.SequenceOfUltrasoundRegions[0].update({
+                "RegionSpatialFormat": 1, "RegionLocationMinX0": 10, "RegionLocationMaxX1": 49,
+                "RegionLocationMinY0": 12, "RegionLocationMaxY1": 37})
+        data.save_as(tmp_path / f"{name}.dcm")
+    manifest = build(card("dicom_folder"), tmp_path, key)
+    findings = deep(manifest)
+    for words, name in [("marks lie outside the regions", "marked"), ("nothing is cropped", "bare")]:
+        finding = found(findings, words)
+        assert (finding.level, finding.cases) == ("warning", [case_of(manifest, f"{name}.dcm")])
+        assert finding.what.startswith("1 case(s): ")
 
 
 def test_a_missing_file_is_named_once_and_stops_nothing(chexpert: Path, card, key) -> None:

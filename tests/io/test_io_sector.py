@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from medssl import find_scans, open_scan
+from medssl.io.sector import marked_outside
 from medssl.io.write import write_dicom
 
 
@@ -59,3 +62,60 @@ def test_which_regions_count(tmp_path, noise, regions, kept):
     image = noise(40, 50)
     write(tmp_path / "a", image, *regions)
     np.testing.assert_array_equal(open_scan(tmp_path / "a").array[0], image[kept])
+
+
+def lettered(background: int, ink: int, at: tuple[int, int]) -> np.ndarray:
+    """(40, 120) uint8: a word in Pillow's own font, some 11 pixels high, its left upper corner `at` (column, row)."""
+    picture = Image.new("L", (120, 40), background)
+    ImageDraw.Draw(picture).text(at, "ANNA MEIER", fill=ink)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize(("image", "marked"), [
+    (lettered(0, 255, (5, 0)), True),
+    (lettered(0, 70, (5, 0)), True),  # dim
+    (lettered(200, 20, (5, 0)), True),  # on a banner
+    (lettered(0, 255, (25, 22)), False),  # within the region
+    (lettered(90, 90, (5, 0)), False),
+])  # fmt: skip
+@pytest.mark.parametrize("frame", [None, 2])
+def test_marks_outside_the_regions_are_noted_and_stay_out_of_the_pixels(tmp_path, noise, image, marked, frame):
+    image = image.copy()
+    image[20:36, 20:110] = np.maximum(image[20:36, 20:110], noise(16, 90) % 256)
+    image[1:3, 118] = 250  # what compression leaves is no mark
+    if frame is not None:  # text that is there for one frame
+        clip = np.stack([np.full_like(image, image[-1, -1])] * 4)
+        clip[frame] = image
+        image = clip
+    write(tmp_path / "a", image.astype(np.uint16), region(20, 35, 20, 109))
+    scan = open_scan(tmp_path / "a")
+    assert scan.header["marks_outside_regions"] is marked
+    np.testing.assert_array_equal(scan.array[0], image[..., 20:36, 20:110])
+
+
+def test_coloured_letters_on_white_are_marks(tmp_path):
+    letters = lettered(255, 0, (5, 0))
+    red = np.stack([np.full_like(letters, 255), letters, letters])
+    assert marked_outside(red, (20, 36, 20, 110))
+    assert not marked_outside(red, (0, 40, 0, 120))  # nothing is outside
+
+
+def test_what_is_not_cropped_says_nothing_of_marks(tmp_path, noise):
+    write(tmp_path / "a", noise(40, 50))
+    assert "marks_outside_regions" not in open_scan(tmp_path / "a").header
+
+
+def test_a_real_echo_whose_regions_leave_the_picture_is_not_cropped_and_with_mended_ones_its_text_is_seen(tmp_path):
+    """A clip of 320 columns whose header still has the regions of 640: its maker halved it after the fact."""
+    if "MEDSSL_DATA" not in os.environ:
+        pytest.skip("MEDSSL_DATA names no folder of real scans")
+    (path,) = (Path(os.environ["MEDSSL_DATA"]) / "dicom_corpus").rglob("examples_ybr_color.dcm")
+    whole = open_scan(path)
+    assert whole.array.shape == (3, 30, 240, 320)
+    assert "marks_outside_regions" not in whole.header
+    data = dcmread(path)
+    data.SequenceOfUltrasoundRegions = [region(31 // 2, 414 // 2, 84 // 2, 595 // 2)]
+    data.save_as(tmp_path / "a")
+    scan = open_scan(tmp_path / "a")
+    assert scan.array.shape == (3, 30, 193, 256)
+    assert scan.header["marks_outside_regions"] is True

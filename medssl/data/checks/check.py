@@ -40,6 +40,7 @@ def _of_facts(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     yield from contents.pixels(facts)
     yield from contents.mask_values(manifest, facts)
     yield from contents.burned_in(facts)
+    yield from contents.ultrasound(facts)
     yield from labels.of_masks(manifest, facts)
     yield from copies.cases(manifest, facts)
     yield from copies.channels(facts)

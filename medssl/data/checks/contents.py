@@ -95,6 +95,19 @@ def burned_in(facts: pl.DataFrame) -> Iterator[Finding]:
                      "look at them; crop them, or leave them out by a filter on {burned_in_annotation}")
 
 
+def ultrasound(facts: pl.DataFrame) -> Iterator[Finding]:
+    """Ultrasound with text outside its regions, and ultrasound of which nothing could be cropped (see io/sector.py)."""
+    clips = facts.filter(pl.col("ultrasound"), pl.col("role") != "mask")
+    marked, whole = clips.filter(pl.col("marks_outside")), clips.filter(pl.col("marks_outside").is_null())
+    if marked.height:
+        yield _about("warning", marked, "text or other marks lie outside the regions of the ultrasound",
+                     "nothing outside the image", "none for training: what lay outside is cropped away and in no "
+                     "cache; but the source files may still name people")
+    if whole.height:
+        yield _about("warning", whole, "ultrasound that names no region within its picture, so that nothing is cropped",
+                     "SequenceOfUltrasoundRegions", "look at them for names; crop them, or leave them out")
+
+
 def _about(level, group: pl.DataFrame, what: str, expected: str, remedy: str) -> Finding:
     cases = once(group["case_id"].to_list())
     return Finding(level, f"{len(cases)} case(s): {what}", expected, remedy, cases)
