@@ -52,6 +52,7 @@ def test_labels_are_counted_and_constant_missing_or_rare_ones_are_named(chexpert
     assert found(findings, "label Edema, positive cases").level == "warning"
     positive = manifest.select(split="test").cases["label.Cardiomegaly"].sum()
     assert f"test {positive:.0f} of 6" in found(findings, "label Cardiomegaly, positive cases").what
+    assert "no positive case in test" in found(findings, "label Edema, positive cases").what
     empty = check(replace(manifest, cases=manifest.select(split="test").cases))
     assert found(empty, "no patient to train on").level == "error"
 
@@ -90,14 +91,26 @@ def test_what_the_build_skipped_is_told_again(chexpert: Path, card, key) -> None
     assert finding.what.startswith("1 left out")
 
 
-def test_how_many_positive_patients_a_label_fraction_will_hold(chexpert: Path, card, key) -> None:
+def test_classes_with_too_few_positives_for_a_fraction_are_named_with_the_number_and_a_fraction_that_has_enough(
+    chexpert: Path, card, key
+) -> None:
+    """1,200 patients: 3 positive for one label, 80 for another, all 1,200 for a third, so 12 at 1 %."""
     manifest = build(card("chexpert"), chexpert, key)
-    train = sorted(set(manifest.select(split="train").cases["patient_id"]))
-    rare = pl.when(pl.col("patient_id").is_in(train[:4])).then(1.0).otherwise(0.0)
-    findings = check(replace(manifest, cases=manifest.cases.with_columns(rare.alias("label.Edema"))))
-    told = found(findings, "label Edema, positive cases").what
-    expected = "1% of the labelled training patients hold about 0.04 positive ones, 25% hold 1, not even all of them 10"
-    assert expected in told
+    number = pl.int_range(pl.len())
+    cases = pl.concat([manifest.cases] * 40).with_columns(
+        number.cast(pl.String).alias("patient_id"), pl.lit("train").alias("split"),
+        *((number < count).cast(pl.Float64).alias(f"label.{name}")
+          for name, count in (("Edema", 3), ("Fracture", 80), ("Pneumonia", 1199))))
+    finding = found(check(replace(manifest, cases=cases)), "too few positive training patients of some labels")
+    assert finding.level == "warning"
+    assert "at a label fraction of 1%: " in finding.what
+    told = finding.what.split("1%: ")[1].split(", ")
+    assert told[0] == "Edema 0.03 (10 at none)"
+    assert "Fracture 0.8 (10 from 12.5% on)" in told
+    assert "Pneumonia" not in finding.what
+
+
+def test_a_class_is_counted_by_cases_and_by_patients() -> None:
     many = pl.DataFrame({"split": ["train"] * 4000, "patient_id": [f"p{i // 2}" for i in range(4000)],
                          "value": [1.0] * 400 + [0.0] * 3000 + [-1.0] * 400 + [None] * 200})
     assert class_counts(many).rows() == [("train", 400, 3000, 400, 1700, 200)]

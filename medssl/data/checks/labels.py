@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
@@ -12,8 +12,8 @@ from medssl.data.split import SPLITS
 
 FEW_POSITIVE = 10
 """Fewer positive patients than this, and a score says more of these patients than of the model."""
-SMALLEST = 0.01
-"""The label fraction that curves usually begin with."""
+FRACTION = 0.01
+"""The label fraction that classes are measured by: a smaller one than most curves begin with."""
 STRAY = 0.1
 """Up to this share of other values, a label of -1, 0 and 1 is taken for a class with mistakes in it."""
 CLASS = (-1.0, 0.0, 1.0)
@@ -21,6 +21,7 @@ CLASS = (-1.0, 0.0, 1.0)
 
 def of_tables(manifest: Manifest) -> Iterator[Finding]:
     """Each label of the manifest."""
+    classes = {}
     for name in manifest.labels:
         column = manifest.cases[f"label.{name}"]
         known = column.drop_nulls()
@@ -37,18 +38,23 @@ def of_tables(manifest: Manifest) -> Iterator[Finding]:
             shown = ", ".join(f"{value:g}" for value in stray[f"label.{name}"].unique().sort()[:5])
             yield Finding("warning", f"label {name} holds {shown} in {stray.height} case(s)", "1, 0 or -1",
                           "give the card a `values` map for this column", stray["case_id"].to_list())
-        yield _class(f"label {name}", class_counts(label_values(manifest, name)), "AUROC")
+        classes[name] = class_counts(label_values(manifest, name))
+        yield _class(f"label {name}", classes[name], "AUROC")
+    yield from _too_few("label", classes)
 
 
 def of_masks(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     """Each region that masks hold somewhere: nothing is learnt of one that is in no mask."""
+    classes = {}
     for name in manifest.regions:
         values = region_values(manifest, facts, name)
         if values["value"].sum():
-            yield _class(f"region {name}", class_counts(values), "Dice")
+            classes[name] = class_counts(values)
+            yield _class(f"region {name}", classes[name], "Dice")
         elif values.height:
             yield Finding("warning", f"region {name} is in no mask", "masks that hold it",
                           "correct the card's `regions`, or leave it out")
+    yield from _too_few("region", classes)
 
 
 def label_values(manifest: Manifest, name: str) -> pl.DataFrame:
@@ -84,17 +90,14 @@ def fraction_with(patients: int, positive_patients: int) -> float | None:
 
 def _class(what: str, counts: pl.DataFrame, score: str) -> Finding:
     """How often a class is there in each split, and what that is too little for."""
-    rows = counts.to_dicts()
+    rows, sides = counts.to_dicts(), ("positive", "negative") if score == "AUROC" else ("positive",)
     told = f"{what}, positive cases: " + ", ".join(
         f"{row['split']} {row['positive']} of {row['positive'] + row['negative']}"
         + (f" and {row['uncertain']} uncertain" if row["uncertain"] else "") for row in rows)
-    train = next((row["positive_patients"] for row in rows if row["split"] == "train"), 0)
-    if 0 < SMALLEST * train < FEW_POSITIVE:
-        told += f"; {_expected(train)}"
-    absent = [row["split"] for row in rows if not row["positive"] or (score == "AUROC" and not row["negative"])]
+    absent = [f"no {side} case in {row['split']}" for row in rows for side in sides if not row[side]]
     rare = [row["split"] for row in rows if row["positive_patients"] < FEW_POSITIVE]
     if absent:
-        return Finding("warning", f"{told}; one class is absent from {' and '.join(absent)}", "both classes",
+        return Finding("warning", f"{told}; {', '.join(absent)}", "both classes",
                        f"its {score} is undefined there: leave it out, or judge by cross-validation")
     if rare:
         return Finding("warning", f"{told}; few patients are positive in {' and '.join(rare)}",
@@ -102,12 +105,23 @@ def _class(what: str, counts: pl.DataFrame, score: str) -> Finding:
     return Finding("note", told)
 
 
-def _expected(positive_patients: int) -> str:
-    """What label fractions may be expected to hold of a class; draws are stratified, so that chance adds little."""
-    one, few = (fraction_with(patients, positive_patients) for patients in (1, FEW_POSITIVE))
-    return (f"{SMALLEST:.0%} of the labelled training patients hold about {SMALLEST * positive_patients:.2g} positive "
-            f"ones, {_percent(one)} hold 1, {_percent(few)} {FEW_POSITIVE}")
+def _too_few(kind: str, classes: Mapping[str, pl.DataFrame]) -> Iterator[Finding]:
+    """One finding of all classes that a small label fraction holds too little of, the rarest first.
+
+    Draws are stratified (`fraction.nested_fractions`), so that what is expected is what comes, within a patient.
+    """
+    train = {name: counts.filter(split="train").row(0, named=True) for name, counts in classes.items()
+             if "train" in counts["split"]}
+    rare = {name: row["positive_patients"] for name, row in train.items()
+            if 0 < FRACTION * row["positive_patients"] < FEW_POSITIVE}
+    if rare:
+        told = ", ".join(f"{name} {FRACTION * count:.2g} ({_from(fraction_with(FEW_POSITIVE, count))})"
+                         for name, count in sorted(rare.items(), key=lambda item: item[1]))
+        yield Finding("warning", "too few positive training patients of some "
+                      f"{kind}s are to be expected at a label fraction of {FRACTION:.0%}: {told}",
+                      f"{FEW_POSITIVE} or more; the brackets say at which fraction",
+                      "begin the curve at a larger fraction, or leave these out")
 
 
-def _percent(fraction: float | None) -> str:
-    return f"{100 * fraction:.3g}%" if fraction else "not even all of them"
+def _from(fraction: float | None) -> str:
+    return f"{FEW_POSITIVE} from {100 * fraction:.3g}% on" if fraction else f"{FEW_POSITIVE} at none"
