@@ -22,6 +22,8 @@ from medssl.types import Kind, Scan
 
 Time = Literal["phases", "clips"]
 
+_BURNED = "burned_in_annotation"
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -36,7 +38,7 @@ class Assembly:
         first = self.parts[0]
         paths = tuple(dict.fromkeys(one.path for one in self.parts))
         return FoundScan(
-            paths, self.kind, first.modality, first.patient, first.study, first.series, {**first.header, **self.header},
+            paths, self.kind, first.modality, first.patient, first.study, first.series, self._header,
             accession=first.accession, description=first.description, size=self.size,
             part=None if first.frame is None else 1 + min(one.frame for one in self.parts),
         )  # fmt: skip
@@ -54,17 +56,23 @@ class Assembly:
         """What is kept of each picture; None: all of it, as of slices, whose place in the patient counts."""
         return self.parts[0].sector if len(self.parts) == 1 and self.parts[0].frame is None else None
 
+    @property
+    def _header(self) -> dict[str, Any]:
+        """The first part's, but for text that is burned into any of them."""
+        burned = any(one.header.get(_BURNED) == "YES" for one in self.parts)
+        return {**self.parts[0].header, **self.header, **({_BURNED: "YES"} if burned else {})}
+
     def read(self, straighten: bool = False) -> Scan:
         """The scan itself; GeometryError where the slices of a volume are not even."""
         first = self.parts[0]
         if self.kind == "volume":
             scan = read_volume(self.parts, straighten)
-            return replace(scan, header={**scan.header, **self.header})
+            return replace(scan, header={**scan.header, **self._header})
         if len(self.parts) > 1:
             array, time = stacked(self.parts)[None], frame_time(self.parts)
         else:
             array, time = _channels(values(first), self.kind), first.frame_time if self.kind == "cine" else None
-        header = {**first.header, **self.header, **lut_of(first.path, first.mirror)}
+        header = {**self._header, **lut_of(first.path, first.mirror)}
         if self._sector:
             header["marks_outside_regions"] = marked_outside(array, self._sector)
             top, bottom, left, right = self._sector

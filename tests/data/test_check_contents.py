@@ -196,6 +196,16 @@ def test_burned_in_text_that_the_header_admits(tmp_path: Path, card, key) -> Non
     assert (finding.level, finding.cases) == ("warning", [case_of(manifest, "0.dcm")])
 
 
+def test_burned_in_text_in_one_slice_of_a_volume(tmp_path: Path, card, key) -> None:
+    for number, flag in enumerate(("NO", "YES", "NO")):
+        pixels = stream("check", "burned", number).integers(0, 4096, (16, 16)).astype(np.uint16)
+        write_dicom(tmp_path / f"{number}.dcm", pixels, patient_id="P", study_uid="1.2", series_uid="1.2.3",
+                    instance_uid=f"1.2.3.{number}", modality="MR", spacing=(1, 1), position=(0, 0, number),
+                    orientation=(1, 0, 0, 0, 1, 0), header={"BurnedInAnnotation": flag})
+    finding = found(deep(build(card("dicom_folder"), tmp_path, key)), "text is burned into the pixels")
+    assert len(finding.cases) == 1
+
+
 def test_ultrasound_with_marks_outside_its_regions_or_without_regions(tmp_path: Path, card, key) -> None:
     for name, text, regions in [("clean", False, True), ("marked", True, True), ("bare", True, False)]:
         pixels = np.zeros((40, 60), np.uint16)
