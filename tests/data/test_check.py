@@ -13,7 +13,7 @@ from data_folders import case_of, found
 from medssl.data.build import build
 from medssl.data.checks import check, finding_table
 from medssl.data.checks.attributes import correlation_ratio
-from medssl.data.checks.labels import class_counts
+from medssl.data.checks.classes import class_counts
 
 
 def test_files_that_went_missing_or_empty_after_the_build(brats: Path, card, key) -> None:
@@ -49,10 +49,14 @@ def test_labels_are_counted_and_constant_missing_or_rare_ones_are_named(chexpert
     assert found(findings, "label Fracture is constant").level == "warning"
     assert found(findings, "label Pneumonia is missing everywhere").level == "warning"
     assert "80.0%" in found(findings, "label Edema is missing in").what
-    assert found(findings, "label Edema, positive cases").level == "warning"
+    absent = found(findings, "some labels have one class only")
+    assert (absent.level, "Edema no positive in test" in absent.what) == ("warning", True)
+    assert "Cardiomegaly" not in absent.what
+    few = found(findings, "few patients are positive for some labels")
+    patients = cases.filter(pl.col("label.Edema") == 1, split="train")["patient_id"].n_unique()
+    assert (few.level, f"Edema {patients} in train" in few.what) == ("warning", True)
     positive = manifest.select(split="test").cases["label.Cardiomegaly"].sum()
     assert f"test {positive:.0f} of 6" in found(findings, "label Cardiomegaly, positive cases").what
-    assert "no positive case in test" in found(findings, "label Edema, positive cases").what
     empty = check(replace(manifest, cases=manifest.select(split="test").cases))
     assert found(empty, "no patient to train on").level == "error"
 
