@@ -141,7 +141,7 @@ def check(
     errors = sum(finding.level == "error" for finding in findings)
     print(f"{errors} errors, {len(findings) - errors} warnings and notes")
     if out:
-        print(*write_findings(out, table, findings, opened=deep), sep="\n")
+        print(*write_findings(out, table, findings, facts), sep="\n")
     raise typer.Exit(1 if errors else 0)
 
 

@@ -14,11 +14,14 @@ from medssl.data.checks import Finding, finding_table
 from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError
 from medssl.files import write_whole
+from medssl.report.cohort import shares, spreads
 from medssl.report.layout import environment
 from medssl.report.thumbnail import thumbnail
 
 SHOWN = 6
 """Cases of a finding that have a thumbnail; the table has them all."""
+LONG = 60
+"""Letters from which on a list is no part of a heading."""
 SAMPLE = 12
 """Cases shown at the end, found fault with or not."""
 
@@ -34,10 +37,17 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class FindingPart:
-    """One finding's share of the page."""
+    """One finding's share of the page. number: of it in the table."""
 
+    number: int
     finding: Finding
     pictures: list[Thumbnail]
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """What was found: its heading, and the list after it where that is too long for one."""
+        head, _, listed = self.finding.what.rpartition(": ")
+        return (head, listed) if len(listed) > LONG and not head.endswith("case(s)") else (self.finding.what, "")
 
 
 def require_page_name(out: Path) -> None:
@@ -46,20 +56,24 @@ def require_page_name(out: Path) -> None:
         raise ConfigError(f"--out {out} is no page", expected="a name in .html", remedy="change the ending")
 
 
-def write_findings(out: Path, manifest: Manifest, findings: Sequence[Finding], opened: bool) -> tuple[Path, Path]:
+def write_findings(
+    out: Path, manifest: Manifest, findings: Sequence[Finding], facts: pl.DataFrame | None = None
+) -> tuple[Path, Path]:
     """Writes the page, and `<stem>.csv` with a row for each case of each finding; both are for their owner only.
 
     The page holds pictures of patients, and case_ids in place of names.
 
     Args:
         out: where the page goes, in .html.
-        opened: whether every file was opened to find these.
+        facts: what `gather` read, where every file was opened to find these.
     """
     require_page_name(out)
     picture = cache(lambda case_id: _picture(manifest, case_id))
     page = environment().get_template("findings.html.j2").render(
-        title=f"Is {manifest.card.name} fit to learn from?", version=__version__, opened=opened,
-        facts=_facts(manifest), counts=_counts(findings), parts=[_part(finding, picture) for finding in findings],
+        title=f"Is {manifest.card.name} fit to learn from?", version=__version__, opened=facts is not None,
+        facts=_facts(manifest), counts=_counts(findings),
+        parts=[_part(number, finding, picture) for number, finding in enumerate(findings, start=1)],
+        shares=shares(manifest, facts), spreads=spreads(facts) if facts is not None else [],
         table_name=out.with_suffix(".csv").name,
         sample=[picture(case_id) for case_id in _spread(manifest.cases["case_id"].to_list(), SAMPLE)],
     )
@@ -70,8 +84,8 @@ def write_findings(out: Path, manifest: Manifest, findings: Sequence[Finding], o
     return out, table
 
 
-def _part(finding: Finding, picture: Callable[[str], Thumbnail]) -> FindingPart:
-    return FindingPart(finding, [picture(case_id) for case_id in finding.cases[:SHOWN]])
+def _part(number: int, finding: Finding, picture: Callable[[str], Thumbnail]) -> FindingPart:
+    return FindingPart(number, finding, [picture(case_id) for case_id in finding.cases[:SHOWN]])
 
 
 def _picture(manifest: Manifest, case_id: str) -> Thumbnail:

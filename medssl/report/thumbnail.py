@@ -12,8 +12,8 @@ from medssl.errors import MedsslError
 from medssl.report.style import data_uri
 from medssl.types import Scan
 
-SIDE = 144
-"""Pixels of the longer side of each channel."""
+SIDE, SMALLER = 144, 110
+"""Pixels of the longer side of a picture that stands alone, and of each of several side by side."""
 CHANNELS = 4
 """So many are shown; the others are left out."""
 
@@ -55,9 +55,9 @@ def _bytes(plane: np.ndarray) -> np.ndarray:
 def _png(tiles: list[np.ndarray]) -> str:
     from PIL import Image
 
-    pictures = [Image.fromarray(tile) for tile in tiles]
+    pictures, side = [Image.fromarray(tile) for tile in tiles], SIDE if len(tiles) == 1 else SMALLER
     for picture in pictures:
-        picture.thumbnail((SIDE, SIDE))
+        picture.thumbnail((side, side))
     gap = 2
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
     strip = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")

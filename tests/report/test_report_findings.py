@@ -14,7 +14,7 @@ from PIL import Image
 
 from medssl.data.build import build
 from medssl.data.card import Card
-from medssl.data.checks import Finding
+from medssl.data.checks import Finding, gather
 from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError
 from medssl.report.findings import SHOWN, write_findings
@@ -45,7 +45,7 @@ def test_page_and_table_tell_everything_and_are_private(tmp_path: Path, manifest
     cases = manifest.cases["case_id"].to_list()
     findings = [Finding("error", "1 case(s): <image> cannot be read", "a file", "mend it", [broken(manifest)]),
                 Finding("warning", "9 case(s) are odd", cases=cases), Finding("note", "train 9 patients")]
-    page, table = write_findings(tmp_path / "out" / "check.html", manifest, findings, opened=True)
+    page, table = write_findings(tmp_path / "out" / "check.html", manifest, findings, gather(manifest))
     assert [path.stat().st_mode & 0o777 for path in (page, table)] == [0o600, 0o600]
     text = page.read_text()
     assert "1 error, 1 warning and 1 note" in " ".join(text.split())
@@ -62,7 +62,7 @@ def test_page_and_table_tell_everything_and_are_private(tmp_path: Path, manifest
 
 
 def test_thumbnails_show_the_pixels(tmp_path: Path, manifest: Manifest) -> None:
-    page, _ = write_findings(tmp_path / "check.html", manifest, [], opened=False)
+    page, _ = write_findings(tmp_path / "check.html", manifest, [])
     text = page.read_text()
     assert "Nothing was found wrong" in text
     assert "--deep opens every file" in text
@@ -74,6 +74,38 @@ def test_thumbnails_show_the_pixels(tmp_path: Path, manifest: Manifest) -> None:
     assert pictures[0][:, 74:].min() == 255
 
 
+def test_a_long_list_stands_below_its_heading_and_notes_are_one_list(tmp_path: Path, manifest: Manifest) -> None:
+    listed = ", ".join(f"label{number} 0.1" for number in range(9))
+    case = manifest.cases["case_id"].to_list()[:1]
+    page, table = write_findings(tmp_path / "check.html", manifest, [
+        Finding("warning", f"too few positives: {listed}"), Finding("warning", f"1 case(s): {'long ' * 20}"),
+        Finding("note", "train 9 patients"), Finding("note", "1 of 9 cases have no mask", cases=case)])
+    text = page.read_text()
+    assert f"<h3>Too few positives</h3>\n      <p>L{listed[1:]}</p>" in text
+    assert f"<h3>1 case(s): {'long ' * 20}</h3>" in text
+    assert text.count('class="card finding') == 2
+    assert re.findall(r"<li>(Train 9 patients|1 of 9 cases have no mask)\.", text) == [
+        "Train 9 patients", "1 of 9 cases have no mask"]
+    assert "1 of 1 cases; finding 4 of check.csv lists them all" in text
+    assert f"too few positives: {listed}" in table.read_text()
+
+
+def test_the_page_draws_the_set(tmp_path: Path, manifest: Manifest) -> None:
+    facts = gather(manifest)
+    page, _ = write_findings(tmp_path / "check.html", manifest, [], facts)
+    assert "300 in all 8 cases" in page.read_text()
+    known = pl.col("middle").is_not_null().cum_sum()
+    varied = facts.with_columns(middle=pl.when(known == 8).then(900.0).otherwise(known))
+    page, _ = write_findings(tmp_path / "check.html", manifest, [], varied)
+    (drawn,) = re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL)
+    assert 'aria-label="image from 1 to 900: median 4.5, 8 cases, bins growing in ratio"' in drawn
+    bars = re.findall(r'height="([\d.]+)"><title>(\d+)</title>', drawn)
+    assert sum(int(count) for _, count in bars) == 8
+    assert max(float(height) for height, _ in bars) == 58
+    plain, _ = write_findings(tmp_path / "check.html", manifest, [])
+    assert "<svg" not in plain.read_text()
+
+
 def test_another_ending_is_refused_before_anything_is_read(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(ConfigError, match="no page"):
-        write_findings(tmp_path / "check.pdf", manifest, [], opened=False)
+        write_findings(tmp_path / "check.pdf", manifest, [])

@@ -42,7 +42,7 @@ def channels(facts: pl.DataFrame) -> Iterator[Finding]:
     groups = known.group_by("case_id", "digest", maintain_order=True).agg(names=name)
     groups = groups.filter(pl.col("names").list.len() > 1)
     for (names,), group in groups.group_by("names", maintain_order=True):
-        yield Finding("warning", f"{group.height} case(s): channels {', '.join(names[:-1])} and {names[-1]} hold the same "
-                      "pixels",
+        shown = f"{', '.join(names[:-1])} and {names[-1]}"
+        yield Finding("warning", f"{group.height} case(s): channels {shown} hold the same pixels",
                       "an image of its own in each", "find the right one, or leave the case out: a model would learn "
                       "the copy in its place", group["case_id"].to_list())
