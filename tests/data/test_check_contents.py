@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_foreign_grids_strange_values_and_unreadable_files(brats: Path, card, ke
         assert (finding.level, finding.cases) == ("error", [case_of(manifest, name)])
         assert finding.remedy
         assert name not in finding.what
+    assert not [finding for finding in findings if "channel(s)" in finding.what]  # what is unreadable is told once
 
 
 def test_a_thousand_faults_that_differ_in_numbers_are_one_line(tmp_path: Path, key) -> None:
@@ -108,7 +110,7 @@ def test_blank_clipped_and_infinite_images_and_other_kinds_and_channels(tmp_path
     findings = deep(manifest)
     for text, name, level in [
         ("every pixel of image has the same value", "blank", "warning"), ("image is clipped", "clipped", "warning"),
-        ("NaN or infinite", "nan", "error"), ("2 channels in a volume", "two", "error"),
+        ("NaN or infinite", "nan", "error"), ("image holds 2 channel(s)", "two", "error"),
         ("image is a image where the manifest says volume", "flat", "error"),
     ]:
         assert (found(findings, text).level, found(findings, text).cases) == (level, [case_of(manifest, f"/{name}.")])
@@ -130,6 +132,23 @@ def test_copies_across_splits_patients_and_within_one(chexpert: Path, card, key)
     ]:
         finding = found(findings, text)
         assert (finding.level, set(finding.cases)) == (level, {case_of(manifest, name) for name in names})
+    assert not [finding for finding in findings if "as in another patient" in finding.what]  # told as whole cases
+
+
+def test_a_channel_that_is_another_patients_is_told_of_both(brats: Path, card, key) -> None:
+    first, second, third = (brats / f"BraTS2021_0000{number}" / f"BraTS2021_0000{number}" for number in range(3))
+    shutil.copy(f"{first}_t2.nii.gz", f"{second}_t1.nii.gz")
+    for channel in ("t1", "t1ce"):  # blank is like blank
+        write_volume(Path(f"{third}_{channel}.nii.gz"), np.zeros((5, 4, 3)))
+        write_volume(Path(str(third).replace("00002", "00003") + f"_{channel}.nii.gz"), np.zeros((5, 4, 3)))
+    manifest = build(changed(card("brats2021"), split={"shares": {"train": 1.0}}), brats, key)
+    findings = deep(manifest)
+    told = {finding.what: (finding.level, finding.cases) for finding in findings if "another patient" in finding.what}
+    assert told == {f"1 case(s): {role} is the same image as in another patient": ("warning", [case_of(manifest, name)])
+                    for role, name in (("t2", "00000"), ("t1", "00001"))}
+    apart = pl.when(pl.col("case_id") == case_of(manifest, "00000")).then(pl.lit("test")).otherwise(pl.lit("train"))
+    apart = replace(manifest, cases=manifest.cases.with_columns(split=apart))
+    assert [finding.level for finding in deep(apart) if "another patient" in finding.what] == ["error", "error"]
 
 
 def test_copies_are_known_by_their_pixels_whatever_the_format_and_blank_ones_are_none(tmp_path: Path, key) -> None:

@@ -46,13 +46,14 @@ def grids(facts: pl.DataFrame) -> Iterator[Finding]:
 def channels(facts: pl.DataFrame) -> Iterator[Finding]:
     """Volumes whose number of channels differs from most: no batch can hold both."""
     volumes = facts.filter(pl.col("kind") == "volume", pl.col("role") != "mask")
-    counts = volumes.group_by("case_id", maintain_order=True).len()
-    if counts["len"].n_unique() > 1:
-        usual = counts["len"].mode().min()
-        odd = counts.filter(pl.col("len") != usual)
-        shown = ", ".join(map(str, odd["len"].unique().sort()))
-        yield _about("error", odd, f"{shown} channels in a volume", f"{usual}, as in most",
-                     "leave them out, or split them into channels of their own")
+    counts = volumes.group_by("case_id", "role", maintain_order=True).len()
+    for (role,), group in counts.group_by("role", maintain_order=True):
+        usual = group["len"].mode().min()
+        odd = group.filter(pl.col("len") != usual)
+        if odd.height:
+            shown = ", ".join(map(str, odd["len"].unique().sort()))
+            yield _about("error", odd, f"{role} holds {shown} channel(s)", f"{usual}, as in most",
+                         "leave them out, or split them into channels of their own")
 
 
 def pixels(facts: pl.DataFrame) -> Iterator[Finding]:

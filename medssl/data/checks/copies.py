@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from medssl.data.checks.finding import Finding
+from medssl.data.checks.finding import Finding, once
 from medssl.data.manifest import Manifest
 
 _BLANK = pl.col("minimum") == pl.col("maximum")
@@ -29,9 +29,21 @@ def cases(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
         yield Finding("warning", f"{len(strangers)} cases are the same image under different patients of one split",
                       "an image of one patient", "find out whose it is: one person of two names may be in two splits",
                       strangers)
+    yield from _shared(images.join(known.filter(~pl.col("case_id").is_in(copies["case_id"].to_list())), on="case_id"))
     if own:
         yield Finding("warning", f"{len(own)} cases are copies of an image of the same patient", "no image twice",
                       "remove the copies", own)
+
+
+def _shared(images: pl.DataFrame) -> Iterator[Finding]:
+    """Single channels that are the same in several patients, of cases that are no copies as a whole."""
+    images = images.filter(~_BLANK).with_columns(
+        patients=pl.col("patient_id").n_unique().over("digest"), splits=pl.col("split").n_unique().over("digest"))
+    for (role,), group in images.filter(pl.col("patients") > 1).group_by("role", maintain_order=True):
+        cases = once(group["case_id"].to_list())
+        level = "error" if group["splits"].max() > 1 else "warning"
+        yield Finding(level, f"{len(cases)} case(s): {role} is the same image as in another patient",
+                      "an image of one patient", "find out whose it is, and leave the other out", cases)
 
 
 def channels(facts: pl.DataFrame) -> Iterator[Finding]:
