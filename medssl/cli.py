@@ -121,11 +121,11 @@ def check(
     from medssl.data.checks import check as find_faults
     from medssl.data.checks import gather
     from medssl.data.manifest import Manifest
-    from medssl.report.findings import require_page_name, write_findings
+    from medssl.report.findings import require_free_name, write_findings
     from medssl.train.monitor import Bar
 
     if out:
-        require_page_name(out)
+        require_free_name(out, manifest)
     table, facts = Manifest.load(manifest), None
     if deep:
         with Bar("check") as progress:

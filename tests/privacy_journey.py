@@ -50,7 +50,7 @@ RECIPES = {
 SMALL = ("data.prepare.size=[16,16]", "data.cache=cache")
 STEPS = (
     ("manifest", "data_manifests/dicom_folder.yaml", "{hospital}/dicom", "--out", "archive.parquet"),
-    ("check", "archive.parquet", "--deep"),
+    ("check", "archive.parquet", "--deep", "--out", "archive.html"),
     ("prepare", "pipelines/dicom_folder/simsiam.yaml", "data.manifest=archive.parquet", *SMALL),
     ("manifest", "films.yaml", "{hospital}/dicom", "--out", "films.parquet"),
     ("preview", "pretrain.yaml", "--out", "views.png"),
@@ -61,14 +61,14 @@ STEPS = (
     ("curve", "curve.yaml", "--out", "curve", "--workers", "1"),
     ("report", "curve", "run", "--out", "report.html"),
     ("manifest", "pictures.yaml", "{hospital}/xrays", "--out", "pictures.csv"),
-    ("check", "pictures.csv", "--deep"),
+    ("check", "pictures.csv", "--deep", "--out", "pictures-check.html"),
     ("prepare", "pretrain.yaml", "data.manifest=pictures.csv", *SMALL),
     ("manifest", "volumes.yaml", "{hospital}/volumes", "--out", "volumes.parquet"),
     ("manifest", "data_manifests/nifti_folder.yaml", "{hospital}/volumes", "--out", "untold.parquet"),
     ("check", "volumes.parquet", "--deep"),
     ("prepare", "pretrain.yaml", "data.manifest=volumes.parquet", *SMALL),
     ("manifest", "clips.yaml", "{hospital}/clips", "--out", "clips.parquet"),
-    ("check", "clips.parquet", "--deep"),
+    ("check", "clips.parquet", "--deep", "--out", "clips.html"),
     ("prepare", "pretrain.yaml", "data.manifest=clips.parquet", *SMALL),
 )
 FINDS_ERRORS = ("check",)

@@ -50,8 +50,15 @@ class FindingPart:
         return (head, listed) if len(listed) > LONG and not head.endswith("case(s)") else (self.finding.what, "")
 
 
-def require_page_name(out: Path) -> None:
-    """ConfigError unless `out` is named like a page, before minutes are spent on what goes in."""
+def require_free_name(out: Path, manifest: Path) -> None:
+    """ConfigError where the table beside the page would overwrite the manifest, or `out` is not named like a page."""
+    _require_page_name(out)
+    if out.with_suffix(".csv").resolve() == manifest.resolve():
+        raise ConfigError(f"--out {out} has a table beside it of the manifest's own name", expected="another name",
+                          remedy=f"--out {out.with_stem(out.stem + '-check')}")
+
+
+def _require_page_name(out: Path) -> None:
     if out.suffix != ".html":
         raise ConfigError(f"--out {out} is no page", expected="a name in .html", remedy="change the ending")
 
@@ -67,7 +74,7 @@ def write_findings(
         out: where the page goes, in .html.
         facts: what `gather` read, where every file was opened to find these.
     """
-    require_page_name(out)
+    _require_page_name(out)
     picture = cache(lambda case_id: _picture(manifest, case_id))
     page = environment().get_template("findings.html.j2").render(
         title=f"Is {manifest.card.name} fit to learn from?", version=__version__, opened=facts is not None,

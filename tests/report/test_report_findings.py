@@ -17,7 +17,7 @@ from medssl.data.card import Card
 from medssl.data.checks import Finding, gather
 from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError
-from medssl.report.findings import SHOWN, write_findings
+from medssl.report.findings import SHOWN, require_free_name, write_findings
 
 CARD = Card.model_validate({
     "name": "films", "about": "A test.", "layout": "pattern", "kind": "image", "modality": "DX",
@@ -109,3 +109,12 @@ def test_the_page_draws_the_set(tmp_path: Path, manifest: Manifest) -> None:
 def test_another_ending_is_refused_before_anything_is_read(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(ConfigError, match="no page"):
         write_findings(tmp_path / "check.pdf", manifest, [])
+
+
+def test_the_table_of_findings_does_not_overwrite_the_manifest(tmp_path: Path) -> None:
+    require_free_name(tmp_path / "ours.html", tmp_path / "ours.parquet")
+    with pytest.raises(ConfigError, match="the manifest's own name") as caught:
+        require_free_name(tmp_path / "sub" / ".." / "ours.html", tmp_path / "ours.csv")
+    assert "ours-check.html" in caught.value.remedy
+    with pytest.raises(ConfigError, match="no page"):
+        require_free_name(tmp_path / "check.pdf", tmp_path / "ours.csv")
