@@ -33,6 +33,13 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path):
     assert "medssl.metrics.classify -> medssl.train.loop" in done.stdout
 
 
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "medssl", "check", "absent.parquet"], capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith("medssl: No manifest absent.parquet")
+
+
 def test_medssl_is_cheap_to_import():
     code = "import sys, medssl, medssl.cli; sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
