@@ -6,6 +6,7 @@ plugins, and what none of them decodes through SimpleITK.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,9 +248,23 @@ def _by_simpleitk(instance: Instance) -> np.ndarray:
     if instance.photometric not in GREY or instance.frame is not None:
         raise UnreadableScan(what, expected="grey images, one a file, in this encoding", remedy=remedy)
     try:
-        rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(instance.path), imageIO="GDCMImageIO"))
+        with _hushed():
+            rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(instance.path), imageIO="GDCMImageIO"))
     except RuntimeError:
         raise UnreadableScan(what, expected="a known encoding, undamaged", remedy=remedy) from None
     stored = np.rint((rescaled.astype(np.float64) - instance.intercept) / instance.slope)
     stored = stored.astype(f"{'i' if instance.signed else 'u'}{instance.allocated // 8}")
     return stored if instance.frames > 1 else stored[0]
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """GDCM's JPEG library tells of every 12-bit file on the process's standard error, and no setting stops it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
