@@ -51,7 +51,8 @@ def require_straight(scan: Scan) -> None:
     away = corners_apart(scan.affine, straight, shape)
     if away > min(scan.spacing):
         raise GeometryError(f"The grid is sheared: its corners lie {away:.3g} mm off a box, as with a tilted gantry",
-                            expected="axes at right angles", remedy="set prepare.straighten, or leave the case out")
+                            expected="axes at right angles",
+                            remedy="straighten it: data.prepare.straighten=true in a recipe; or leave the case out")
 
 
 def require_placed(*scans: Scan) -> None:

@@ -85,7 +85,7 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
 def files_in(folder: Path, linked: Sequence[Path], skips: Skips, progress: Progress | None = None) -> list[str]:
     """Every file below `folder` by its path within it, hidden ones left out; refused links are counted in `skips`."""
     from medssl.io.nifti import pair_of  # readers are loaded only where scans are looked for
-    from medssl.io.walk import HIDDEN, UNLISTED, Bounds, walk
+    from medssl.io.walk import HIDDEN, REMEDIES, UNLISTED, Bounds, walk
 
     found: list[str] = []
     refused: dict[str, str] = {}
@@ -103,7 +103,7 @@ def files_in(folder: Path, linked: Sequence[Path], skips: Skips, progress: Progr
     refused |= {half: refusal for path, refusal in refused.items()
                 for half in map(Path.as_posix, pair_of(Path(path))) if half in present}
     for path, refusal in refused.items():
-        skips.add([path], refusal, "copy what it leads to, if it was to be used")
+        skips.add([path], refusal, REMEDIES[refusal])
     return [path for path in found if path not in refused]
 
 

@@ -33,7 +33,7 @@ def scanned(
         if card.structures and isinstance(found, FoundMask):
             masks.append(found)
         elif isinstance(found, SkippedFile):
-            skips.add([str(found.path)], found.reason, "mend or remove the file, if it was to be used")
+            skips.add([str(found.path)], found.reason, found.remedy or "export it again, if it was to be used")
         else:
             slices = [path.relative_to(folder).as_posix() for path in found.paths]
             header = {name: None if value is None else str(value) for name, value in found.header.items()}

@@ -80,6 +80,9 @@ class Assembly:
         return Scan(np.ascontiguousarray(array), self.kind, first.modality, None, first.spacing, time, header)
 
 
+_WHOLE = "export the series again, with all of its slices"
+
+
 @dataclass(frozen=True)
 class Refused:
     """Slices that make no scan, and why."""
@@ -109,7 +112,7 @@ def _of_stack(stack: list[Instance], time: Time, straighten: bool) -> Iterator[A
         kept, copies = duplicates.split_copies(place) if len(place) > 1 else (place, [])
         own.append(kept)
         if copies:
-            yield Refused(tuple(copies), UnreadableScan(duplicates.SLICE))
+            yield Refused(tuple(copies), UnreadableScan(duplicates.SLICE, remedy=duplicates.REMEDY))
     slices = tuple(chain(*own))
     if len(slices) == len(own):
         yield _sound(Assembly("volume" if len(own) > 1 else "image", slices), straighten)
@@ -127,7 +130,7 @@ def _of_stack(stack: list[Instance], time: Time, straighten: bool) -> Iterator[A
     for number, volume in enumerate(volumes, start=1):
         if len(volume) < len(own):
             why = f"Phase {number} of {len(volumes)} has {len(volume)} of {len(own)} slices"
-            yield Refused(tuple(volume), UnreadableScan(why, expected="one slice a place"))
+            yield Refused(tuple(volume), UnreadableScan(why, expected="one slice a place", remedy=_WHOLE))
         else:
             header = {"phase": number, "phases": len(volumes)}
             yield _sound(Assembly("volume" if len(own) > 1 else "image", tuple(volume), header), straighten)

@@ -31,6 +31,7 @@ _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_ACQUISITION = tuple(_STORAGE + root for root in ("481.", "88.", "11.", "66.", "66", "9.", "104.", "68.", "30"))
 """Radiotherapy, reports, presentation states, registrations and segmentations, waveforms, documents, surfaces,
 parametric maps (PS3.4, annex B.5)."""
+_NO_SCAN = "none needed: it holds no scan"
 _NO_MODALITY = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "RTIMAGE"})
 _FRAMES_ARE_TIME = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC"})
 _FRAMES_ARE_PLACES = frozenset({"CT", "MR", "PT", "NM", "SM", "MG"})
@@ -207,12 +208,12 @@ def _refuse(header: Header, has_pixels: bool) -> None:
         raise UnreadableScan("A DICOMDIR, which lists files and holds none", remedy="open the folder around it")
     if sop.startswith(_NO_ACQUISITION) or _modality(data) in _NO_MODALITY:
         name = UID(sop).name  # the number itself where the standard does not know it
-        raise UnreadableScan(f"No acquired image: {name if name != sop else _modality(data)}")
+        raise UnreadableScan(f"No acquired image: {name if name != sop else _modality(data)}", remedy=_NO_SCAN)
     if not has_pixels:
-        raise UnreadableScan("A DICOM file without pixel data")
+        raise UnreadableScan("A DICOM file without pixel data", remedy="export it again, if it is to show something")
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
         if not data.get(keyword):
-            raise UnreadableScan(f"A DICOM image without {keyword}")
+            raise UnreadableScan(f"A DICOM image without {keyword}", remedy="export it again from its source")
     if _modality(data) == "MR" and "MOSAIC" in np.atleast_1d(data.get("ImageType") or "").tolist():
         raise UnreadableScan(
             "A mosaic: the slices of an MR volume tiled in one picture, their places in private fields",

@@ -11,6 +11,7 @@ import numpy as np
 from medssl.io.dicom import Instance, read_instances
 from medssl.io.pixels import values
 
+REMEDY = "none needed: the other one is used"
 SLICE = "A duplicate of another slice"
 FILE = "A duplicate of another file: the same SOPInstanceUID and the same pixels"
 

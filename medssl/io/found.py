@@ -43,10 +43,14 @@ class FoundScan:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is no scan. The reason names neither the file nor the patient, so it may be saved."""
+    """A file that is no scan. Neither reason nor remedy names the file or the patient, so they may be saved.
+
+    remedy: what to do about it; blank where nobody can say.
+    """
 
     path: Path
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)

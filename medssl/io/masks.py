@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Structures = Mapping[int, Sequence[str]]
 
+_REMEDY = "list its structures under `structures` in a card, if they are to be a mask"
+
 _FORMATS = {
     "1.2.840.10008.5.1.4.1.1.66.4": segmentation,
     "1.2.840.10008.5.1.4.1.1.66.7": segmentation,  # label maps
@@ -50,7 +52,7 @@ def inspect_mask(path: Path, reason: str = "") -> FoundMask | None:
     if format_ is None:
         return None
     names = dict.fromkeys(format_.names(data).values())
-    return FoundMask(path, reason, refers_to=frozenset(format_.series(data)), structures=tuple(names))
+    return FoundMask(path, reason, _REMEDY, refers_to=frozenset(format_.series(data)), structures=tuple(names))
 
 
 def read_mask(

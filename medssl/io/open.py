@@ -24,8 +24,8 @@ from medssl.io.pixels import CUT, NOT_OURS
 from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, stacks
 from medssl.io.straighten import straight
-from medssl.io.unsuited import is_localizer, unsuited
-from medssl.io.walk import OUTSIDE, Bounds, walk
+from medssl.io.unsuited import REMEDY, is_localizer, unsuited
+from medssl.io.walk import OUTSIDE, REMEDIES, TO_LIST, Bounds, walk
 from medssl.types import Scan
 
 Format = Literal["dicom", "nifti", "itk", "raster", "cine"]
@@ -104,13 +104,13 @@ def _walk(folder: Path, time: Time, straighten: bool, linked: Sequence[str | Pat
     for name, refusal in walk(folder, bounds):
         path = folder / name
         if refusal:
-            yield SkippedFile(path, refusal), None
+            yield SkippedFile(path, refusal, REMEDIES.get(refusal, TO_LIST)), None
             continue
         try:
             with _guard(path):
                 found = _inspect(path, seen, bounds)
         except MedsslError as error:
-            yield find_mask(path, error.what) or SkippedFile(path, error.what), None
+            yield find_mask(path, error.what) or SkippedFile(path, error.what, error.remedy), None
             continue
         if isinstance(found, FoundScan):
             yield found, None
@@ -127,7 +127,7 @@ def _ends(slices: list[Instance], time: Time, straighten: bool) -> list[End]:
     try:
         with _guard(slices[0].path.parent):
             if is_localizer(stacks(slices)):
-                raise UnreadableScan("A localizer: few slices in perpendicular planes of one series")
+                raise UnreadableScan("A localizer: few slices in perpendicular planes of one series", remedy=REMEDY)
             assemblies = assemble(slices, time, straighten)
     except MedsslError as error:
         assemblies = [Refused(tuple(slices), error)]
@@ -138,7 +138,7 @@ def _ends(slices: list[Instance], time: Time, straighten: bool) -> list[End]:
             ends.append((found if len(assemblies) > 1 else replace(found, part=None), one))
         else:
             paths = dict.fromkeys(part.path for part in one.parts)
-            ends += [(SkippedFile(path, one.error.what), one) for path in paths]
+            ends += [(SkippedFile(path, one.error.what, one.error.remedy), one) for path in paths]
     return ends
 
 
@@ -221,26 +221,27 @@ def _bare_dicom(start: bytes) -> bool:
 def _inspect(path: Path, seen: duplicates.Seen, bounds: Bounds) -> FoundScan | list[Instance]:
     """One file from its header: a scan, slices of one or more, or [] for a file that belongs to another's scan."""
     if not path.is_file():
-        raise UnreadableScan("A broken link, or no regular file")
+        raise UnreadableScan("A broken link, or no regular file", remedy="copy what it led to, if it was to be used")
     format_ = sniff(path)
     if format_ == "dicom":
         instances = read_instances(path)
         if reason := unsuited(instances[0]):
-            raise UnreadableScan(reason)
+            raise UnreadableScan(reason, remedy=REMEDY)
         if is_slice(instances[0]):
             return instances
         if seen.has_copy_of(instances[0]):
-            raise UnreadableScan(duplicates.FILE)
+            raise UnreadableScan(duplicates.FILE, remedy=duplicates.REMEDY)
         return Assembly(instances[0].kind, tuple(instances)).found()
     if paired := _PAIRED.get(format_):
         header, voxels = paired.pair_of(path)
         if not (bounds.hold(header) and bounds.hold(voxels)):
-            raise UnreadableScan(f"Half of a pair of files. The other half: {OUTSIDE[0].lower()}{OUTSIDE[1:]}")
+            half = f"Half of a pair of files. The other half: {OUTSIDE[0].lower()}{OUTSIDE[1:]}"
+            raise UnreadableScan(half, remedy=REMEDIES[OUTSIDE])
         kind = paired.inspect(path)
         if path != header:
             return []
         if not voxels.exists():
-            raise UnreadableScan("A NIfTI header without its .img file")
+            raise UnreadableScan("A NIfTI header without its .img file", remedy="put both files side by side")
         return FoundScan(tuple(dict.fromkeys((header, voxels))), kind)
     return FoundScan((path,), "image" if format_ == "raster" else "cine")
 
@@ -321,10 +322,9 @@ def _listed(scans: Iterable[FoundScan | Assembly | Refused]) -> str:
 @contextmanager
 def _guard(path: Path) -> Iterator[None]:
     """The one place where the decoders' errors become ours. Their texts may quote a header: none is repeated."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global", "PIL")]
-    loud = [logger for logger in loggers if not logger.disabled]
-    for logger in loud:
-        logger.disabled = True
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in ("pydicom", "nibabel.global", "PIL")}
+    for logger in levels:  # a level reaches the loggers below as well, which `disabled` does not
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -340,5 +340,5 @@ def _guard(path: Path) -> Iterator[None]:
         failure.add_note(f"Read from: {path}")
         raise failure from None
     finally:
-        for logger in loud:
-            logger.disabled = False
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -32,7 +32,7 @@ WIDEST = 3.0
 
 _SAME_DIRECTION = 1e-3
 _CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})
-_STRAIGHTEN = "resample them with open_scan(..., straighten=True), in a recipe `prepare.straighten: true`"
+_STRAIGHTEN = "straighten them: data.prepare.straighten=true in a recipe, open_scan(..., straighten=True) in Python"
 
 
 def is_slice(instance: Instance) -> bool:

@@ -9,6 +9,9 @@ import numpy as np
 from medssl.io.dicom import GREY, Instance
 from medssl.io.series import normal
 
+REMEDY = "none needed: a walk leaves it out; a card that names the file (layout table or pattern) takes it"
+"""For whatever is left out here."""
+
 LOCALIZER_SLICES = 15
 """Perpendicular planes of one series are a localizer if none of them has more slices than this."""
 

@@ -10,6 +10,12 @@ OUTSIDE = "A link that leads outside the folder, and not into storage named with
 REPEATED = "A link to what the folder holds elsewhere"
 HIDDEN = "Hidden: its name begins with a dot"
 UNLISTED = "The folder cannot be read"
+REMEDIES = {
+    OUTSIDE: "if that storage is yours, name it with --linked",
+    REPEATED: "none needed: it is met at its own place",
+    HIDDEN: "none needed; rename it, if it was to be used",
+}
+TO_LIST = "ask for the right to read it"
 
 
 class Bounds:

@@ -154,7 +154,7 @@ def write_jpeg_dicom(path: Path, image: np.ndarray) -> None:
     data.save_as(path)
 
 
-def test_damaged_files_end_in_a_scan_or_an_error_of_ours(tmp_path, noise):
+def test_damaged_files_end_in_a_scan_or_an_error_of_ours(tmp_path, noise, caplog, capfd):
     image, ids = noise(40, 40, bits=8, dtype=np.uint8), {"patient_id": "P", "study_uid": "1.2", "series_uid": "1.2.3"}
     for syntax in ("explicit", "rle", "jpeg2000", "jpegls"):
         write_dicom(tmp_path / syntax, image, **ids, instance_uid="1.2.3.4", transfer_syntax=syntax)
@@ -178,6 +178,8 @@ def test_damaged_files_end_in_a_scan_or_an_error_of_ours(tmp_path, noise):
                 ends["refused"] += 1
     assert sum(ends.values()) == 300
     assert min(ends.values()) > 50
+    assert not caplog.records
+    assert not capfd.readouterr().err
 
 
 LEFT_OUT = ("A duplicate", "A localizer", "A picture of a CT screen", "Slices ")
@@ -185,7 +187,7 @@ LEFT_OUT = ("A duplicate", "A localizer", "A picture of a CT screen", "Slices ")
 
 
 @pytest.mark.parametrize("corpus", ["dicom_corpus/pydicom", "dicom_corpus/dcm_qa_ct", "nifti_corpus"])
-def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus):
+def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus, caplog, capfd):
     data = os.environ.get("MEDSSL_DATA")
     if data is None:
         pytest.skip("MEDSSL_DATA names no folder of real scans")
@@ -193,6 +195,7 @@ def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus):
     ends = list(find_scans(root))
     files = [path for one in ends for path in (one.paths if isinstance(one, FoundScan) else (one.path,))]
     assert sorted(files) == sorted(path for path in root.rglob("*") if path.is_file())
+    assert all(one.remedy for one in ends if isinstance(one, SkippedFile))
     read, refused = 0, {}
     for one in ends:
         for source in (one, *one.paths) if isinstance(one, FoundScan) else (one.path,):
@@ -210,6 +213,8 @@ def test_real_and_broken_files_end_in_a_scan_or_a_reason(corpus):
         if isinstance(one, SkippedFile) and not one.reason.startswith(LEFT_OUT):
             assert refused[one.path] == one.reason
     assert read >= {"dicom_corpus/pydicom": 80, "dicom_corpus/dcm_qa_ct": 35, "nifti_corpus": 7}[corpus]
+    assert not caplog.records
+    assert not capfd.readouterr().err
 
 
 REAL = "CT_small MR_small MR_small_RLE MR_small_expb MR_small_implicit MR_small_jp2klossless MR_small_jpeg_ls_lossless"

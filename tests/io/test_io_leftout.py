@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 
 import numpy as np
@@ -122,3 +123,23 @@ def test_a_refused_stack_beside_a_sound_one_is_not_passed_over(tmp_path, noise, 
     with pytest.raises(Exception, match=r"(?s)The folder holds 2 scans:.*3 slices that make no volume, series 1\.2\.4"):
         open_scan(tmp_path)
     assert open_scan(tmp_path, series="1.2.3").array.shape == (1, 3, 4, 4)
+
+
+def test_every_reason_comes_with_what_to_do(tmp_path, noise, write_slices):
+    write_slices(tmp_path / "uneven", noise(4, 5, 6), HEIGHTS + np.array([0, 0, 0.5]) * (HEIGHTS == 2))
+    write_dicom(tmp_path / "a.dcm", noise(5, 6), **IDS, instance_uid="1.2.3.4")
+    shutil.copy(tmp_path / "a.dcm", tmp_path / "b.dcm")
+    (tmp_path / "zipped.gz").write_bytes(gzip.compress((tmp_path / "a.dcm").read_bytes()))
+    (tmp_path / ".hidden").write_text("no scan")
+    (tmp_path / "notes.txt").write_text("no scan")
+    (tmp_path / "link").symlink_to("/etc")
+    skipped = {one.path.name: one for one in find_scans(tmp_path) if isinstance(one, SkippedFile)}
+    assert {name: one.remedy for name, one in skipped.items() if name[0] in "abl."} == {
+        "b.dcm": "none needed: the other one is used",
+        ".hidden": "none needed; rename it, if it was to be used",
+        "link": "if that storage is yours, name it with --linked",
+    }
+    assert skipped["zipped.gz"].reason == "DICOM within gzip"
+    assert "gunzip" in skipped["zipped.gz"].remedy
+    assert "data.prepare.straighten=true" in skipped["002.dcm"].remedy
+    assert all(one.remedy for one in skipped.values())
