@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import polars as pl
 from medssl.config import Config
 from medssl.data.cache import Cache
 from medssl.data.decode import PrepareConfig
+from medssl.data.kinds import require_one_kind
 from medssl.data.loader import BoxConfig
 from medssl.data.manifest import Manifest
 from medssl.data.prepare import prepare
@@ -33,7 +35,8 @@ class DataConfig(Config):
     prepare: PrepareConfig = PrepareConfig()
     box: BoxConfig = BoxConfig()
     where: dict[str, list[str | float]] = {}
-    """Keep only cases whose attribute has one of these values, e.g. {view: [Frontal]}."""
+    """Keep only cases that have one of these values in an attribute, e.g. {view: [Frontal]}, or as `kind` or
+    `modality`."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +81,32 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     at_home = config.manifest.with_name(f"{config.manifest.stem}.files.parquet").is_file()
     manifest = Manifest.load(config.manifest, files=at_home)
     cases = _kept(manifest.cases, config.where)
+    require_one_kind(cases)
     if at_home:
-        cache, report = prepare(manifest, config.cache, config.prepare, progress=progress)
+        cache, report = prepare(replace(manifest, cases=cases), config.cache, config.prepare, progress=progress)
         skipped, listed = report.skipped, report.listed
     else:
         cache = Cache.open(config.cache, config.prepare)
-        absent = [case_id for case_id in manifest.cases["case_id"] if case_id not in cache]
+        absent = [case_id for case_id in cases["case_id"] if case_id not in cache]
         skipped = pl.DataFrame({"case_id": absent}, schema={"case_id": pl.String}).with_columns(
             reason=pl.lit("not in the prepared cache"), remedy=pl.lit("prepare it where its files are"))
         listed = None
+    _tell_skips(skipped, len(cases), listed)
     cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
-    _tell_skips(skipped, len(manifest.cases), listed)
     if len(cases) == 0:
-        raise ManifestError(f"No prepared case has {config.where}", expected="at least one", remedy="mend data.where")
-    channels = {cache.shape(case_id)[0] for case_id in cases["case_id"]}
-    if len(channels) > 1:
-        raise ManifestError(f"Cases differ in their number of channels: {sorted(channels)}",
-                            expected="the same number in every case", remedy="leave some out through a card's filters")
+        raise ManifestError("No case is in the prepared cache", expected="at least one",
+                            remedy="prepare the cases where their files are")
+    _require_equal_channels(cases, cache)
     return Data(config, manifest, cache, cases, skipped)
+
+
+def _require_equal_channels(cases: pl.DataFrame, cache: Cache) -> None:
+    counts = Counter(cache.shape(case_id)[0] for case_id in cases["case_id"])
+    if len(counts) > 1:
+        told = ", ".join(f"{channels} in {count} case(s)" for channels, count in sorted(counts.items()))
+        raise ManifestError(f"Cases differ in their number of channels: {told}", expected="the same in every case",
+                            remedy="see by medssl check --deep which files they are, and leave them out in the card: "
+                                   'filters: [{source: "{path}", drop: ".*_4d.*", reason: several channels}]')
 
 
 def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None) -> None:
@@ -113,13 +124,21 @@ def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None) -> None:
 
 def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFrame:
     for name, values in where.items():
-        column = f"attr.{name}"
-        if column not in cases.columns:
-            known = ", ".join(c.removeprefix("attr.") for c in cases.columns if c.startswith("attr.")) or "none"
+        column = next((c for c in (f"attr.{name}", name) if c in (*_attributes(cases), "kind", "modality")), None)
+        if column is None:
+            known = ", ".join(["kind", "modality", *(c.removeprefix("attr.") for c in _attributes(cases))])
             raise ConfigError(f"data.where names the attribute {name!r}", expected=f"one of {known}",
                               remedy="mend the recipe, or add the attribute to the card")
+        present = cases[column].drop_nulls().cast(pl.String)
         cases = cases.filter(pl.col(column).cast(pl.String).is_in([str(value) for value in values]))
+        if cases.is_empty():
+            raise ManifestError(f"No case has {name} {' or '.join(map(str, values))}", remedy="mend data.where",
+                                expected=f"one of {', '.join(present.unique().sort()[:SHOWN]) or 'none'}")
     return cases
+
+
+def _attributes(cases: pl.DataFrame) -> list[str]:
+    return [column for column in cases.columns if column.startswith("attr.")]
 
 
 def _differing(ours: dict, theirs: dict) -> str:

@@ -388,5 +388,5 @@ def test_where_keeps_the_cases_of_an_attribute_and_names_the_known_ones(tmp_path
     kept = open_data(discs.model_copy(update={"where": {"view": ["A"]}})).cases
     assert len(kept) == 40
     assert set(kept["attr.view"]) == {"A"}
-    with pytest.raises(ConfigError, match="one of view"):
+    with pytest.raises(ConfigError, match="one of kind, modality, view"):
         open_data(discs.model_copy(update={"where": {"vew": ["A"]}}))
