@@ -14,8 +14,8 @@ from medssl.types import Scan
 
 Align = Literal["refuse", "resample", "register"]
 
-_REMEDY = "set prepare.align to resample (by where its header places it) or to register (rigidly, by what it shows), " \
-          "or leave the case out"
+_REMEDY = "data.prepare.align=resample in the recipe (by where its header places it), or =register (rigidly, by what " \
+          "it shows), or leave the case out"
 
 
 def on_one_grid(files: Files, align: Align, straighten: bool) -> dict[str, Scan]:
@@ -78,7 +78,7 @@ def _put(other: Scan, first: Scan, role: str, files: Files, align: Align) -> Sca
         return resample(other, first, register(first, other).matrix)
     if _frames_differ(files, role):
         raise GeometryError(f"{name} lies in another frame of reference than the first", expected="the same one",
-                            remedy="set prepare.align to register, or leave the case out")
+                            remedy="data.prepare.align=register in the recipe, or leave the case out")
     return resample(other, first)
 
 

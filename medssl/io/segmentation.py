@@ -119,7 +119,7 @@ def _place(inside: np.ndarray, plane: np.ndarray, mask: np.ndarray) -> None:
     if away > OFF_GRID or (steps.sum(axis=0) != 1).any() or (steps.sum(axis=1) > 1).any():
         raise GeometryError("A frame of the segmentation does not lie on the image's voxels",
                             expected="the planes and pixels of the image",
-                            remedy="segment this image itself, or resample (prepare.align: resample)")
+                            remedy="segment this image itself, or resample (data.prepare.align=resample)")
     j, i = np.nonzero(inside)
     places = (whole[:3, :2].astype(int) @ np.stack([i, j]) + whole[:3, 3:].astype(int))[::-1]  # k, j, i
     if (places < 0).any() or (places >= np.reshape(mask.shape, (3, 1))).any():
