@@ -6,12 +6,15 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medssl import __version__
 from medssl.errors import ConfigError, MedsslError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer(
     name="medssl", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -20,8 +23,10 @@ app = typer.Typer(
          "Start with [bold]medssl demo[/bold].",
 )
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Any field of the recipe, as key.sub=value.",
-                                                       metavar="[KEY.SUB=VALUE]...")]
+SET = "[KEY.SUB=VALUE]..."
+Overrides = Annotated[list[str] | None, typer.Argument(help="Any field of the recipe, as key.sub=value.", metavar=SET)]
+CardOverrides = Annotated[list[str] | None, typer.Argument(help="Any field of the card, as key.sub=value.",
+                                                           metavar=SET)]
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; those under pipelines/ come with medssl.")]
 ManifestPath = Annotated[Path, typer.Argument(help="Written by medssl manifest.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<folder>/<name> of the recipe.")]
@@ -83,10 +88,13 @@ def manifest(
     card: Annotated[Path, typer.Argument(help="A card; those under data_manifests/ come with medssl.")],
     folder: Annotated[Path, typer.Argument(help="The dataset's folder.")],
     out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")],
+    overrides: CardOverrides = None,
     key: Annotated[Path | None, typer.Option(help="File with the pseudonym key; default $MEDSSL_KEY_FILE, "
                                                   "then ~/.medssl/pseudonym.key.")] = None,
     linked: Annotated[list[Path] | None, typer.Option(help="Storage outside the folder that its links may lead into; "
                                                            "give it once a place.")] = None,
+    skipped: Annotated[Path | None, typer.Option(help="A table to write, .csv, of every file that was left out; it "
+                                                      "holds paths, and only you can read it.")] = None,
 ) -> None:
     """Card + folder -> manifest: one row a case, pseudonyms for people, and every skipped file with its reason.
 
@@ -98,13 +106,15 @@ def manifest(
     from medssl.recipe import find
     from medssl.train.monitor import Bar
 
+    read = Card.read(find(card, "data_manifests"), overrides or ())
     with Bar("manifest") as progress:
-        built = build(Card.read(find(card, "data_manifests")), folder, load_key(key), progress, linked or ())
+        built = build(read, folder, load_key(key), progress, linked or ())
     built.save(out)
     patients = built.cases["patient_id"].n_unique()
     print(f"{len(built.cases)} cases of {patients} patients in {out}")
     _print_counts("split", built.cases["split"].to_list())
-    _print_skipped(built.skipped.to_dicts())
+    _print_kinds(built.cases)
+    _print_skipped(built.skipped, skipped)
 
 
 @app.command()
@@ -328,15 +338,31 @@ def _print_counts(name: str, values: list[str]) -> None:
     print(f"  by {name}: " + ", ".join(f"{value} {values.count(value)}" for value in sorted(set(values))))
 
 
-def _print_skipped(rows: list[dict]) -> None:
-    if not rows:
+def _print_kinds(cases: pl.DataFrame) -> None:
+    from medssl.data.kinds import choice, kinds_of
+
+    rows = kinds_of(cases).rows()
+    print("  by kind and modality:")
+    for kind, modality, count, patients in rows:
+        print(f"    {kind:<7} {modality:<5} {count:>7} cases of {patients} patients")
+    if len(rows) > 1:
+        kind, modality, *_ = rows[0]
+        print(f"  a recipe takes one kind; choose behind its command, e.g. {choice(kind=kind, modality=modality)}")
+
+
+def _print_skipped(skipped: pl.DataFrame, table: Path | None) -> None:
+    """A line for each reason; with `table`, a row for each file in it."""
+    from medssl.data.skips import gathered
+    from medssl.files import whole
+
+    if table:
+        with whole(table, mode=0o600) as draft:
+            skipped.drop("case_id").write_csv(draft)
+    if skipped.is_empty():
         return
-    print(f"{len(rows)} skipped:", file=sys.stderr)
-    for row in rows[:10]:
-        name = row.get("what") or row.get("case_id") or ""
-        print(f"  - {name}: {row['reason']}. Remedy: {row['remedy']}", file=sys.stderr)
-    if len(rows) > 10:
-        print(f"  … and {len(rows) - 10} more", file=sys.stderr)
+    print(f"{skipped['count'].sum()} skipped{f', listed in {table}' if table else ''}:", file=sys.stderr)
+    for reason, remedy, example, count in gathered(skipped).rows():
+        print(f"  - {count} × {reason}. Remedy: {remedy}. E.g. {example}", file=sys.stderr)
 
 
 def _print_scores(rows: list[dict]) -> None:

@@ -13,7 +13,7 @@ from medssl.data.disclosure import refuse_disclosure
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import check_key, key_id, pseudonym
 from medssl.data.rows import Progress, files_in, locate_files, raw_rows
-from medssl.data.skips import Skips
+from medssl.data.skips import Skips, gathered
 from medssl.data.split import SPLITS, assign_by_hash, refuse_overlap
 from medssl.data.template import fill
 from medssl.errors import ManifestError
@@ -228,9 +228,9 @@ def _part(frame: pl.DataFrame, role: str) -> pl.Expr:
 
 
 def _nothing_left(skips: Skips, card: Card) -> ManifestError:
-    reasons = skips.frame().group_by("reason", maintain_order=True).agg(pl.col("count").sum(), pl.col("remedy").first())
-    listed = "; ".join(f"{count} × {reason}" for reason, count, _ in reasons.rows())
-    return ManifestError(f"No case is left ({listed or 'the table has no rows'})", expected=f"cases of {card.name}",
+    reasons = gathered(skips.frame())
+    return ManifestError(f"No case is left ({skips.told() or 'the table has no rows'})",
+                         expected=f"cases of {card.name}",
                          remedy=reasons["remedy"][0] if reasons.height else "check the card's tables")
 
 

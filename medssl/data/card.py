@@ -15,13 +15,14 @@ Raw columns are kept in memory only: the manifest holds pseudonyms, and the labe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from medssl.config import Config, read_yaml, validate
+from medssl.config import Config, merge_overrides, read_yaml, validate
 from medssl.data.split import SPLITS
 from medssl.data.template import fields
 from medssl.errors import ConfigError
@@ -331,9 +332,9 @@ class Card(Config):
                            for name in self.labels.columns if _is_age(name)]
 
     @classmethod
-    def read(cls, path: str | Path) -> Card:
-        """Reads a card; ConfigError lists every mistake in it at once."""
-        return validate(cls, read_yaml(path), str(path))
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Card:
+        """Reads a card, with each `key.sub=value` put in its place; ConfigError lists every mistake in it at once."""
+        return validate(cls, merge_overrides(read_yaml(path), list(overrides)), str(path))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "card") -> Card:

@@ -46,15 +46,15 @@ def scanned(
             progress(count, 0)
     if not rows:
         raise ManifestError(
-            f"No scan in {folder} can be read; {skips.frame().height} file(s) were skipped",
+            f"There is no scan in {folder} ({skips.told() or 'it is empty'})",
             expected="DICOM, NIfTI, image or video files",
-            remedy="check the folder; `medssl.find_scans` gives each file's reason",
+            remedy="check the path, and whether the disk is mounted",
         )
     texts = dict.fromkeys((name for row in rows for name in row), pl.String)
     frame = pl.DataFrame(rows, schema=texts | {f"slices:{first}": pl.List(pl.String), f"part:{first}": pl.Int64})
     if card.kind:
-        skips.add(frame.filter(pl.col("kind") != card.kind)["path"], f"not a {card.kind}, as the card asks for",
-                  "remove the card's `kind` to keep it")
+        skips.add(frame.filter(pl.col("kind") != card.kind)["path"], f"no {card.kind}, which the card asks for",
+                  "build a manifest of its own for each kind")
         frame = frame.filter(pl.col("kind") == card.kind)
     return attach_masks(frame, masks, card, folder, skips)
 

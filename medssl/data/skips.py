@@ -7,6 +7,20 @@ import polars as pl
 SKIPPED = {"what": pl.String, "case_id": pl.String, "reason": pl.String, "remedy": pl.String, "count": pl.Int64}
 
 
+_NUMBER = r"\d+(?:\.\d+)?"
+
+
+def gathered(skipped: pl.DataFrame) -> pl.DataFrame:
+    """(reason, remedy, what, count): a row for each reason, whatever the numbers in it, with its first example.
+
+    The most frequent come first, so that ten thousand files of a dump are a page to read.
+    """
+    alike = pl.col("reason").str.replace_all(_NUMBER, "#").alias("alike")
+    rows = skipped.group_by(alike, "remedy", maintain_order=True).agg(pl.col("reason", "what").first(),
+                                                                      pl.col("count").sum())
+    return rows.sort("count", descending=True, maintain_order=True).select("reason", "remedy", "what", "count")
+
+
 class Skips:
     """What was left out, with the reason. `what` holds paths: it is for the terminal and is never saved."""
 
@@ -30,3 +44,8 @@ class Skips:
     def frame(self) -> pl.DataFrame:
         empty = pl.DataFrame(schema=SKIPPED)
         return pl.concat([empty, *(part.select(list(SKIPPED)) for part in self._parts)])
+
+    def told(self) -> str:
+        """Each reason with its count, in one line; blank where nothing was left out."""
+        return "; ".join(f"{count} × {reason}" for reason, count in
+                         gathered(self.frame()).select("reason", "count").iter_rows())

@@ -194,7 +194,8 @@ def sniff(path: Path) -> Format:
         return "nifti"
     if not start:
         raise UnreadableScan("An empty file", expected=_KNOWN, remedy="copy or export it again")
-    raise UnreadableScan("Content of no format that medssl reads", expected=_KNOWN, remedy="export it as one of these")
+    unknown = "Content of no format that medssl reads"
+    raise UnreadableScan(unknown, expected=_KNOWN, remedy="if it is a scan, export it as DICOM or NIfTI")
 
 
 _STILLS = (b"heic", b"heix", b"mif1", b"avif")

@@ -58,7 +58,7 @@ def test_an_empty_or_absent_folder_and_table(tmp_path: Path, card, key) -> None:
     with pytest.raises(ManifestError, match="No folder"):
         build(card("chexpert"), tmp_path / "nowhere", key)
     for name, expected in (("brats2021", "No file in .* fits"), ("chexpert", "No table .*train.csv"),
-                           ("nifti_folder", "No scan in")):
+                           ("nifti_folder", "There is no scan in .*it is empty")):
         with pytest.raises(ManifestError, match=expected):
             build(card(name), tmp_path, key)
     (tmp_path / "FileList.csv").write_bytes(b"\xff\xfe\x00broken")
