@@ -72,9 +72,10 @@ def prepare(
     with _told_if_unwritable(folder):
         listed = _list(skipped, folder / f"skipped.{manifest.digest}.csv")
     if len(skipped) == len(wanted):
-        reason = skipped["reason"][0] if len(skipped) else "the manifest is empty"
+        reason, remedy = skipped.select("reason", "remedy").row(0) if len(skipped) else ("the manifest is empty", "")
         raise ManifestError(f"None of {len(wanted)} cases could be prepared; the first: {reason}",
-                            expected="at least one readable case", remedy="run medssl check --deep on the manifest")
+                            expected="at least one readable case",
+                            remedy=f"{remedy or 'export it again'}; medssl check --deep tells of the others")
     return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed)
 
 
