@@ -82,3 +82,13 @@ def test_the_remedies_lead_from_a_mixed_dump_to_a_model(medssl: Terminal, dump: 
         assert medssl(command, RECIPE, "data.manifest=m.parquet", advised, *SMALL)[0] == 0
     absent = medssl.refused("prepare", RECIPE, "data.manifest=m.parquet", "data.where={modality: [DX]}")
     assert "Expected one of CR, CT, US" in absent
+
+
+
+def test_a_tilted_series_is_straightened_as_the_messages_say(medssl: Terminal, dump: Path):
+    medssl("manifest", CARD, dump, "--out", "ct.parquet", "kind=volume", "split.shares={train: 1}")
+    command = ("preview", RECIPE, "data.manifest=ct.parquet", *SMALL)
+    _, out, _ = medssl("check", "ct.parquet", "--deep")
+    for told in (out, medssl.refused(*command)):
+        (advised,) = set(re.findall(r"data\.prepare\.straighten=true", told))
+        assert medssl(*command, advised)[0] == 0

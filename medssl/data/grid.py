@@ -15,6 +15,8 @@ from medssl.types import Scan
 
 TOLERANCE = 0.1
 """Share of a voxel by which the corners of a case's files may lie apart: headers round."""
+STRAIGHT = "axes at right angles"
+STRAIGHTEN = "straighten it: data.prepare.straighten=true in a recipe; or leave the case out"
 COVERED = 0.5
 """Share of the first channel's voxels that a file must cover; less, and it shows something else."""
 
@@ -37,10 +39,10 @@ def stored_difference(reference: Scan, other: Scan) -> str | None:
     return f"an affine {apart:.3g} mm away" if apart > TOLERANCE * min(reference.spacing) else None
 
 
-def require_straight(scan: Scan) -> None:
-    """GeometryError where slices slide against each other, as a tilted gantry leaves them, by a voxel or more."""
+def shear(scan: Scan) -> str | None:
+    """How far slices slide against each other, as a tilted gantry leaves them, in words; None below a voxel."""
     if scan.kind != "volume" or scan.affine is None:
-        return
+        return None
     shape = scan.array.shape[1:]
     edges = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
     u, _, v = np.linalg.svd(edges)
@@ -49,10 +51,14 @@ def require_straight(scan: Scan) -> None:
     centre = np.array([*(np.array(shape[::-1]) - 1) / 2, 1.0])
     straight[:3, 3] = (scan.affine @ centre)[:3] - straight[:3, :3] @ centre[:3]
     away = corners_apart(scan.affine, straight, shape)
-    if away > min(scan.spacing):
-        raise GeometryError(f"The grid is sheared: its corners lie {away:.3g} mm off a box, as with a tilted gantry",
-                            expected="axes at right angles",
-                            remedy="straighten it: data.prepare.straighten=true in a recipe; or leave the case out")
+    told = f"The grid is sheared: its corners lie {away:.3g} mm off a box, as with a tilted gantry"
+    return told if away > min(scan.spacing) else None
+
+
+def require_straight(scan: Scan) -> None:
+    """GeometryError for a volume with a `shear`."""
+    if told := shear(scan):
+        raise GeometryError(told, expected=STRAIGHT, remedy=STRAIGHTEN)
 
 
 def require_placed(*scans: Scan) -> None:

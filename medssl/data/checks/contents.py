@@ -9,6 +9,7 @@ import polars as pl
 
 from medssl.data.checks.facts import MOST_VALUES
 from medssl.data.checks.finding import Finding, once
+from medssl.data.grid import STRAIGHT, STRAIGHTEN
 from medssl.data.manifest import Manifest
 
 CLIPPED = 0.05
@@ -36,11 +37,14 @@ def kinds(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
 
 
 def grids(facts: pl.DataFrame) -> Iterator[Finding]:
-    """Channels and masks on another grid than the case's first file."""
+    """Channels and masks on another grid than the case's first file, and grids that no recipe takes as they are."""
     for (role,), group in facts.drop_nulls("grid").group_by("role", maintain_order=True):
         yield _about("error", group, f"{role} lies on another grid than the first file: {group['grid'][0]}"
                      + ("; others otherwise" if group["grid"].n_unique() > 1 else ""),
-                     "one grid for all files of a case", "resample it onto the image's grid, or correct its header")
+                     "one grid for all files of a case",
+                     "data.prepare.align=resample in the recipe, or =register where the patient moved, or mend its header")
+    for (role,), group in facts.drop_nulls("shear").group_by("role", maintain_order=True):
+        yield _about("warning", group, f"{role}: {group['shear'][0]}", f"{STRAIGHT}: prepare skips others", STRAIGHTEN)
 
 
 def channels(facts: pl.DataFrame) -> Iterator[Finding]:

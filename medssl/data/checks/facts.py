@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from medssl.data.files import Files
-from medssl.data.grid import difference
+from medssl.data.grid import difference, shear
 from medssl.data.manifest import Manifest
 from medssl.data.pool import LOST, LOST_REMEDY, cores, results
 from medssl.errors import MedsslError
@@ -20,7 +20,7 @@ FACTS = {
     "case_id": pl.String, "role": pl.String, "channel": pl.Int64,
     "what": pl.String, "expected": pl.String, "remedy": pl.String,
     "kind": pl.String, "shape": pl.List(pl.Int64), "spacing": pl.List(pl.Float64), "grid": pl.String,
-    "burned_in": pl.String, "ultrasound": pl.Boolean, "marks_outside": pl.Boolean,
+    "shear": pl.String, "burned_in": pl.String, "ultrasound": pl.Boolean, "marks_outside": pl.Boolean,
     "digest": pl.String, "finite": pl.Boolean, "top": pl.Float64,
     "minimum": pl.Float64, "low": pl.Float64, "middle": pl.Float64, "high": pl.Float64, "maximum": pl.Float64,
     "values": pl.List(pl.Float64),
@@ -28,7 +28,8 @@ FACTS = {
 """role: a channel of the card, or "mask". channel: which of the file's own channels, 0 unless it holds several.
 what, expected, remedy: why the file cannot be read; all that follows is then null.
 shape (*S); spacing mm in array order, null where the file does not say; grid: how the file lies otherwise than the
-case's first one, null where it does not. burned_in: BurnedInAnnotation (PS3.3 C.7.6.1.1.1).
+case's first one, null where it does not. shear: of a tilted gantry, say, null where the grid is straight and for masks.
+burned_in: BurnedInAnnotation (PS3.3 C.7.6.1.1.1).
 ultrasound: whether the file says that it is. marks_outside: whether anything is drawn outside the regions that it was
 cropped to; null where nothing was cropped.
 digest: of the pixels and their shape, whatever the format and type they are stored in. finite: no NaN, no infinity.
@@ -80,8 +81,8 @@ def _read_case(job: tuple[str, Files]) -> tuple[str, list[dict[str, Any]]]:
             continue
         first = first or scan
         row |= {"kind": scan.kind, "shape": list(scan.array.shape[1:]), "spacing": scan.spacing and list(scan.spacing),
-                "grid": difference(first, scan), "ultrasound": scan.modality == "US",
-                "burned_in": scan.header.get("burned_in_annotation"),
+                "grid": difference(first, scan), "shear": None if role == "mask" else shear(scan),
+                "ultrasound": scan.modality == "US", "burned_in": scan.header.get("burned_in_annotation"),
                 "marks_outside": scan.header.get("marks_outside_regions")}
         if role == "mask":
             rows.append(row | {"channel": 0, "values": np.unique(scan.array)[:MOST_VALUES].astype(float).tolist()})
