@@ -42,7 +42,7 @@ def grids(facts: pl.DataFrame) -> Iterator[Finding]:
         yield _about("error", group, f"{role} lies on another grid than the first file: {group['grid'][0]}"
                      + ("; others otherwise" if group["grid"].n_unique() > 1 else ""),
                      "one grid for all files of a case",
-                     "data.prepare.align=resample in a recipe, or =register where the patient moved; or mend its header")
+                     "data.prepare.align=resample in a recipe (=register where the patient moved), or mend its header")
     for (role,), group in facts.drop_nulls("shear").group_by("role", maintain_order=True):
         yield _about("warning", group, f"{role}: {group['shear'][0]}", f"{STRAIGHT}: prepare skips others", STRAIGHTEN)
 
