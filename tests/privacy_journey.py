@@ -51,7 +51,8 @@ SMALL = ("data.prepare.size=[16,16]", "data.cache=cache")
 STEPS = (
     ("manifest", "data_manifests/dicom_folder.yaml", "{hospital}/dicom", "--out", "archive.parquet"),
     ("check", "archive.parquet", "--deep", "--out", "archive.html"),
-    ("prepare", "pipelines/dicom_folder/simsiam.yaml", "data.manifest=archive.parquet", *SMALL),
+    ("prepare", "pipelines/dicom_folder/simsiam.yaml", "data.manifest=archive.parquet", *SMALL,
+     "data.where={{kind: [image]}}"),
     ("manifest", "films.yaml", "{hospital}/dicom", "--out", "films.parquet"),
     ("preview", "pretrain.yaml", "--out", "views.png"),
     ("pretrain", "pretrain.yaml", "--out", "run"),
