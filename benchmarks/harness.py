@@ -201,8 +201,12 @@ def _signed(row: Row) -> Row:
 def show(topic: str, rows: Sequence[Row]) -> None:
     table = Table("", "medssl", "peer", "", "ratio", "quartiles", "target", title=topic)
     for row in rows:
-        table.add_row(row.name, f"{row.ours:.4g} {row.unit}", row.peer_name, *cells(row))
+        table.add_row(row.name, f"{figure(row.ours)} {row.unit}", row.peer_name, *cells(row))
     Console().print(table)
+
+
+def figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def cells(row: Row) -> tuple[str, str, str, str]:
@@ -211,4 +215,4 @@ def cells(row: Row) -> tuple[str, str, str, str]:
     if row.peer is None:
         return row.note, "", "", target
     spread = f"{row.low:.3g} to {row.high:.3g}" if row.low is not None and row.repeats > 1 else ""
-    return f"{row.peer:.4g} {row.unit}", f"{row.ratio:.3g}", spread, target
+    return f"{figure(row.peer)} {row.unit}", f"{row.ratio:.3g}", spread, target

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from harness import RESULTS, Row, cells
+from harness import RESULTS, Row, cells, figure
 
 from medssl.files import write_whole
 
@@ -31,9 +31,9 @@ def _section(topic: str, results: Path) -> str:
 def _table(rows: list[Row]) -> str:
     lines = [HEAD]
     for row in rows:
-        figure, ratio, spread, target = cells(row)
+        peer, ratio, spread, target = cells(row)
         met = row.target is None or row.ratio is None or row.ratio >= row.target
-        lines.append(f"| {row.name} | {row.ours:.4g} {row.unit} | {row.peer_name} | {figure} | "
+        lines.append(f"| {row.name} | {figure(row.ours)} {row.unit} | {row.peer_name} | {peer} | "
                      f"{ratio if met else f'**{ratio}**'} | {spread} | {target} |")
     versions = {name: number for row in rows for name, number in row.versions.items()}
     told = ", ".join(f"{name} {number}" for name, number in sorted(versions.items(), key=lambda item: item[0].lower()))
