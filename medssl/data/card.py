@@ -245,10 +245,6 @@ class Card(Config):
         return bool(self.mask or self.structures)
 
     @property
-    def label_names(self) -> list[str]:
-        return [*self.labels.columns, *self.labels.derived]
-
-    @property
     def sources(self) -> dict[str, Source]:
         """Every labelled or attributed value by its manifest column, `label.*` before `attr.*`."""
         plain = {name: Source(source=f"{{{name}}}", unit="number") for name in self.labels.columns}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medssl.errors import UnreadableScan
-from medssl.io.limits import most_bytes, require_room
+from medssl.io.limits import CUT, most_bytes, require_room
 from medssl.types import Scan
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _decoded(container: InputContainer) -> tuple[list[np.ndarray], list[Fraction
         raise UnreadableScan(
             f"The clip holds {packets} frames of {stream.frames or 'none'}",
             expected="a whole file",
-            remedy="copy it again from its source",
+            remedy=CUT,
         )
     times = times if len(times) == len(frames) else []
     return frames, times, None if matrix is None else np.frombuffer(matrix, np.int32).reshape(3, 3)
@@ -77,7 +77,7 @@ def _decoded(container: InputContainer) -> tuple[list[np.ndarray], list[Fraction
 def _pixels(frame: VideoFrame) -> np.ndarray:
     """(C, J, I) uint8 of one decoded frame."""
     if frame.is_corrupt:
-        raise UnreadableScan("A damaged frame", expected="a whole file", remedy="copy it again from its source")
+        raise UnreadableScan("A damaged frame", expected="a whole file", remedy=CUT)
     if any(component.bits > 8 for component in frame.format.components):
         raise UnreadableScan(
             f"A clip with {frame.format.components[0].bits} bits a channel",

@@ -99,6 +99,11 @@ class Instance:
         return "cine" if self.frames > 1 and self.frame is None else "image"
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the values as stored."""
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
+
+    @property
     def unchanged(self) -> bool:
         """Whether values are as stored, so that integers stay integers."""
         return (self.slope, self.intercept) == (1, 0) and not self.lut

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from medssl.errors import UnreadableScan
-from medssl.io.limits import require_deflated, require_room, require_stored
+from medssl.io.limits import CUT, require_deflated, require_room, require_stored
 
 GZIP = b"\x1f\x8b\x08"  # with deflate, the only method there is (RFC 1952, 2.3.1)
 _WITH_GZIP_HEADER, _WITH_ZLIB_HEADER, _BARE = 31, 15, -15  # wbits, as zlib has it
@@ -100,5 +100,5 @@ def _content(file: BinaryIO, most: int = _INFLATED, form: int = _WITH_GZIP_HEADE
     except isal_zlib.IsalError:
         pass
     raise UnreadableScan(
-        "The compressed stream is cut off or damaged", expected="a whole file", remedy="copy it again from its source"
+        "The compressed stream is cut off or damaged", expected="a whole file", remedy=CUT
     )

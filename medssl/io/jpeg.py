@@ -6,6 +6,7 @@ It decodes what pydicom's other plugins do not (lossless JPEG), and within Simpl
 from __future__ import annotations
 
 from medssl.errors import UnreadableScan
+from medssl.io.limits import CUT
 
 _SOI, _SOS, _DHT = 0xD8, 0xDA, 0xC4
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -28,7 +29,7 @@ def require_headers(stream: bytes, rows: int, columns: int, samples: int, bits: 
         raise UnreadableScan(
             "Damaged pixel data: the headers of a JPEG stream",
             expected=f"a picture of {rows} × {columns} pixels, and the tables that it is decoded with",
-            remedy="copy it again from its source",
+            remedy=CUT,
         )
 
 

@@ -10,6 +10,8 @@ import os
 
 from medssl.errors import ConfigError, UnreadableScan
 
+CUT = "copy it again from its source"
+"""The remedy for a file of which a part is missing or damaged."""
 VARIABLE = "MEDSSL_MAX_SCAN_GIB"
 DEFAULT_GIB = 4.0
 """GiB of decoded voxels that one scan may hold: twice a long functional MRI, and a chest CT sixteen times."""
@@ -43,7 +45,7 @@ def require_stored(declared: int, present: int) -> None:
         raise UnreadableScan(
             f"The file ends after {present} of {declared} bytes",
             expected="a whole file",
-            remedy="copy it again from its source",
+            remedy=CUT,
         )
 
 
@@ -55,5 +57,5 @@ def require_deflated(declared: int, present: int) -> None:
             f"The header declares {declared} bytes, and {present} bytes of deflate hold no more than"
             f" {present * DEFLATE_RATIO}",
             expected="a whole file",
-            remedy="copy it again from its source",
+            remedy=CUT,
         )

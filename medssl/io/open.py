@@ -19,8 +19,9 @@ from medssl.io.bounded import parsed
 from medssl.io.cine import read_cine
 from medssl.io.dicom import Instance, read_instances, require_inflatable
 from medssl.io.found import FoundMask, FoundScan, SkippedFile
+from medssl.io.limits import CUT
 from medssl.io.masks import Structures, inspect_mask, read_mask
-from medssl.io.pixels import CUT, NOT_OURS
+from medssl.io.pixels import NOT_OURS
 from medssl.io.raster import read_raster
 from medssl.io.series import is_slice, stacks
 from medssl.io.straighten import straight

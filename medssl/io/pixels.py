@@ -19,12 +19,12 @@ from medssl.io import jpeg
 from medssl.io.bounded import parsed
 from medssl.io.dicom import GREY, Instance
 from medssl.io.intensity import invert, rescale
+from medssl.io.limits import CUT
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
-CUT = "copy it again from its source"
 NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a program or generator on purpose; all else that a decoder raises is the file's fault."""
 
@@ -57,7 +57,7 @@ def values(instance: Instance) -> np.ndarray:
 
 def stacked(slices: Sequence[Instance]) -> np.ndarray:
     """(N, J, I): the values of grey slices, in their order, frames of one file read in one go; see `values`."""
-    dtype = np.result_type(*(f"{'i' if one.signed else 'u'}{one.allocated // 8}" for one in slices))
+    dtype = np.result_type(*(one.dtype for one in slices))
     if not all(one.unchanged for one in slices):
         dtype = np.dtype(np.float32)
     pictures = np.empty((len(slices), slices[0].rows, slices[0].columns), dtype)
@@ -103,8 +103,7 @@ def _physical_padding(instance: Instance) -> tuple[float, float] | None:
     """The range of padding in the values as returned: the same arithmetic, so that they are equal to the last bit."""
     if instance.padding is None or instance.lut:
         return None
-    kind = np.dtype(f"{'i' if instance.signed else 'u'}{instance.allocated // 8}")
-    low, high = sorted(rescale(np.array(instance.padding, kind), instance.slope, instance.intercept).tolist())
+    low, high = sorted(rescale(np.array(instance.padding, instance.dtype), instance.slope, instance.intercept).tolist())
     return low, high
 
 
@@ -147,7 +146,7 @@ def _is_plain(instance: Instance) -> bool:
 def _plain(instance: Instance, first: int, count: int) -> np.ndarray:
     """(count, J, I): frames as they lie in the file."""
     size = instance.rows * instance.columns
-    dtype = np.dtype(f"<{'i' if instance.signed else 'u'}{instance.allocated // 8}")
+    dtype = instance.dtype.newbyteorder("<")
     start = instance.offset + first * size * dtype.itemsize
     present = max(instance.path.stat().st_size - start, 0) // dtype.itemsize
     stored = np.fromfile(instance.path, dtype, min(count * size, present), offset=start)
@@ -253,7 +252,7 @@ def _by_simpleitk(instance: Instance) -> np.ndarray:
     except RuntimeError:
         raise UnreadableScan(what, expected="a known encoding, undamaged", remedy=remedy) from None
     stored = np.rint((rescaled.astype(np.float64) - instance.intercept) / instance.slope)
-    stored = stored.astype(f"{'i' if instance.signed else 'u'}{instance.allocated // 8}")
+    stored = stored.astype(instance.dtype)
     return stored if instance.frames > 1 else stored[0]
 
 

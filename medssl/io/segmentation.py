@@ -12,7 +12,8 @@ import numpy as np
 
 from medssl.errors import GeometryError, UnreadableScan
 from medssl.io.geometry import lps_to_ras
-from medssl.io.pixels import CUT, decoder_plugin
+from medssl.io.limits import CUT
+from medssl.io.pixels import decoder_plugin
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
