@@ -9,7 +9,7 @@ Spacing and sizes are written in the array's order, (K, J, I); an affine alone t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,37 +83,28 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class MaskSpec:
-    """The masking that an objective asks of the view policy: which share of which blocks is hidden.
+class ViewSpec:
+    """The views that an objective or a task asks for.
 
-    ratio: share of blocks hidden, the same count in every sample.
-    block: size of a block in voxels along each spatial axis.
-    tube: for clips, hide the same blocks at every time (VideoMAE's tube masking).
+    count: views of each sample.
+    draw: what is to be drawn for a sample whose views have the shape (C, *S), from a stream of the sample's own: hidden
+        blocks, a rotation, an order of patches. Every draw has the same keys and shapes; None draws nothing.
     """
 
-    ratio: float
-    block: tuple[int, ...]
-    tube: bool = False
-
-
-@dataclass(frozen=True)
-class ViewSpec:
-    """The views that an objective or a task asks for."""
-
     count: int = 1
-    mask: MaskSpec | None = None
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Mapping[str, float | int | np.ndarray]] | None = None
 
 
 @dataclass(eq=False)
 class Views:
     """What an objective or a task is given. images: `count` tensors (B, C, *S), alike in shape.
 
-    hidden: (B, N) bool, True where the block is hidden, blocks in row-major order of their grid; None without MaskSpec.
+    drawn: what the ViewSpec's `draw` drew for each sample, by name, each (B, ...) on the images' device.
     mask, target: the batch's own, the mask under the same geometry as images[0].
     """
 
     images: tuple[Tensor, ...]
-    hidden: Tensor | None = None
+    drawn: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     target: Tensor | None = None
 

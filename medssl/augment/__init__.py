@@ -4,13 +4,14 @@ Nothing acts along time: frame rate and start are chosen when the clip is read, 
 rolled over its seam, is no heart.
 """
 
-from medssl.augment.mask import block_grid, blocks_to_voxels, draw_hidden
+from medssl.augment.mask import BlockMask, block_grid
 from medssl.augment.policy import TRANSFORMS, PolicyConfig, ViewPolicy
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.transform import Transform, TransformConfig
 
 __all__ = [
     "TRANSFORMS",
+    "BlockMask",
     "PolicyConfig",
     "Spatial",
     "SpatialConfig",
@@ -18,6 +19,4 @@ __all__ = [
     "TransformConfig",
     "ViewPolicy",
     "block_grid",
-    "blocks_to_voxels",
-    "draw_hidden",
 ]

@@ -10,10 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise
-from medssl.augment.mask import block_grid, check_mask, draw_hidden
 from medssl.augment.mri import BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
-from medssl.augment.transform import Params, Transform, apply_draws
+from medssl.augment.transform import Params, Transform, apply_draws, stack
 from medssl.augment.ultrasound import DepthGain, Speckle
 from medssl.config import Config
 from medssl.rng import stream
@@ -51,15 +50,13 @@ class ViewPolicy:
     """Makes the views that `spec` asks for. Every sample draws from streams of its own, named by seed, epoch, case and
     view, so views depend neither on the batch's composition nor on its order.
 
-    Raises ConfigError when the size, the blocks and the images do not fit one another.
+    Raises ConfigError when the size, the images and what the objective draws do not fit one another.
     """
 
     def __init__(self, config: PolicyConfig, spec: ViewSpec, seed: int) -> None:
         self.config, self.spec, self.seed = config, spec, seed
         self.spatial = Spatial(config.spatial, config.size)
         self.intensity = [TRANSFORMS[one.name](one) for one in config.intensity]
-        if spec.mask is not None:
-            check_mask(spec.mask)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Views:
@@ -71,7 +68,7 @@ class ViewPolicy:
             images.append(self._image(batch.image, boxes, streams))
             if view == 0 and mask is not None:
                 mask = apply_draws(self.spatial.apply_labels, mask, boxes)
-        return Views(images=tuple(images), hidden=self._hidden(batch), mask=mask, target=batch.target)
+        return Views(images=tuple(images), drawn=self._drawn(batch), mask=mask, target=batch.target)
 
     def _streams(self, batch: Batch, name: str, *view: int) -> list[np.random.Generator]:
         """A stream for each sample. A batch that names no epochs, as in evaluation, is of epoch 0."""
@@ -88,12 +85,10 @@ class ViewPolicy:
             view = apply_draws(transform.apply, view, draws)
         return view.to(image.dtype)
 
-    def _hidden(self, batch: Batch) -> Tensor | None:
-        """(B, N) bool, from streams of its own: the same blocks whatever augmentation the recipe sets."""
-        spec = self.spec.mask
-        if spec is None:
-            return None
-        grid = block_grid(self.spatial.output_size(tuple(batch.image.shape[2:])), spec.block)
-        streams = self._streams(batch, "hidden")
-        hidden = np.stack([draw_hidden(rng, grid, spec) for rng in streams])
-        return torch.from_numpy(hidden).to(batch.image.device)
+    def _drawn(self, batch: Batch) -> dict[str, Tensor]:
+        """What the objective draws, from streams of its own: the same whatever augmentation the recipe sets."""
+        if self.spec.draw is None:
+            return {}
+        shape = (batch.image.shape[1], *self.spatial.output_size(tuple(batch.image.shape[2:])))
+        draws = stack([self.spec.draw(rng, shape) for rng in self._streams(batch, "objective")])
+        return {name: values.to(batch.image.device) for name, values in draws.items()}

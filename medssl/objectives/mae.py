@@ -13,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medssl.augment.mask import BlockMask
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError, TrainingError
 from medssl.models import Encoder, TokenDecoder, ViT
 from medssl.objectives.objective import Objective
-from medssl.types import MaskSpec, Views, ViewSpec
+from medssl.types import Views, ViewSpec
 
 
 class MAE(Objective):
@@ -41,11 +42,12 @@ class MAE(Objective):
                 remedy="choose encoder.name=vit, or objective.name=masked_reconstruction for a U-Net",
             )
         self.encoder, self.config = encoder, config
-        self.view_spec = ViewSpec(mask=MaskSpec(config.ratio, encoder.patch, config.tube))
+        self.mask = BlockMask(config.ratio, encoder.patch, config.tube)
+        self.view_spec = ViewSpec(draw=self.mask.draw)
         self.decoder = TokenDecoder(config.decoder, encoder.width, encoder.embedding.weight[0].numel())
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """One view (B, C, *S), each axis a multiple of the patch; hidden (B, N), as many True in every row."""
+        """One view (B, C, *S), each axis a multiple of the patch; drawn `hidden` (B, N), as many True in every row."""
         patches, visible, hidden = self._split(views)
         predicted = self._predict(views, patches, visible, hidden)
         target = self._normalise(gather(patches, hidden))
@@ -55,8 +57,8 @@ class MAE(Objective):
         return loss, {"masked_error": error, "explained_variance": explained}
 
     @torch.no_grad()
-    def reconstruct(self, views: Views) -> Tensor:
-        """(B, C, *S) float32: visible patches as they are, hidden ones as predicted.
+    def reconstruct(self, views: Views) -> tuple[Tensor, Tensor]:
+        """The image with its hidden patches NaN, and with them as predicted, each (B, C, *S) float32.
 
         Predictions of normalised targets are shown with the true patch's mean and deviation, which the model never saw.
         """
@@ -64,12 +66,14 @@ class MAE(Objective):
         predicted = self._predict(views, patches, visible, hidden)
         restored = self._restore(predicted, gather(patches, hidden))
         painted = patches.scatter(1, hidden[:, :, None].expand_as(restored), restored)
-        return self.encoder.unpatchify(painted, self.encoder.grid_of(views.images[0].shape[2:]))
+        size = tuple(views.images[0].shape[2:])
+        shown = views.images[0].float().masked_fill(self.mask.voxels(views.drawn["hidden"], size), float("nan"))
+        return shown, self.encoder.unpatchify(painted, self.encoder.grid_of(size))
 
     def _split(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """All patches (B, N, P), and the indices of the visible (B, n) and the hidden ones (B, m)."""
         patches = self.encoder.patchify(views.images[0].float())
-        return patches, *split_tokens(views.hidden, patches.shape[1])
+        return patches, *split_tokens(views.drawn.get("hidden"), patches.shape[1])
 
     def _predict(self, views: Views, patches: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Values (B, m, P) of the hidden patches; the encoder is shown only the visible ones."""

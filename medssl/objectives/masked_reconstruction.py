@@ -6,18 +6,20 @@ for segmentation, where the decoder is worth pretraining as well as the encoder.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from medssl.augment.mask import block_grid, blocks_to_voxels
+from medssl.augment.mask import BlockMask
+from medssl.augment.transform import normal_field
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import DenseHead, Encoder, UNetDecoder
 from medssl.objectives.objective import Objective
-from medssl.types import MaskSpec, Views, ViewSpec
+from medssl.types import Views, ViewSpec
 
 
 class MaskedReconstruction(Objective):
@@ -27,28 +29,30 @@ class MaskedReconstruction(Objective):
         name: Literal["masked_reconstruction"] = "masked_reconstruction"
         ratio: float = Field(0.75, gt=0, lt=1)
         """Share of blocks hidden."""
-        block: tuple[int, ...] = (16, 16, 16)
-        """Voxels of a block along each spatial axis; each axis of the crop must be a multiple."""
+        block: PositiveInt | tuple[PositiveInt, ...] = 16
+        """Voxels of a block, along every spatial axis or along each; each axis of the crop must be a multiple."""
         fill: Literal["zero", "noise"] = "zero"
         """What the hidden voxels hold at the input; noise is standard normal."""
 
     def __init__(self, encoder: Encoder, config: MaskedReconstruction.Config) -> None:
         super().__init__()
-        if len(config.block) != encoder.dims:
+        block = (config.block,) * encoder.dims if isinstance(config.block, int) else config.block
+        if len(block) != encoder.dims:
             raise ConfigError(
-                f"objective.block {config.block} has {len(config.block)} axes",
+                f"objective.block {block} has {len(block)} axes",
                 expected=f"{encoder.dims}, as many as the encoder's pictures have",
-                remedy="give one size for each spatial axis",
+                remedy="give one size for each spatial axis, or a single number for all",
             )
         self.encoder, self.config = encoder, config
-        self.view_spec = ViewSpec(mask=MaskSpec(config.ratio, config.block))
+        self.mask = BlockMask(config.ratio, block)
+        self.view_spec = ViewSpec(draw=self._draw)
         self.decoder = UNetDecoder.above(encoder)
         self.head = DenseHead(self.decoder.width, encoder.channels, encoder.dims)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """One view (B, C, *S); hidden (B, N)."""
+        """One view (B, C, *S)."""
         image, hidden = views.images[0], self._hidden_voxels(views)
-        squared = (self._restore(image, hidden) - image).square() * hidden
+        squared = (self._restore(views, hidden) - image).square() * hidden
         loss = squared.sum() / (hidden.sum() * image.shape[1])
         error = loss.detach()
         explained = 1 - error / _variance(image, hidden).clamp_min(1e-12)
@@ -58,20 +62,25 @@ class MaskedReconstruction(Objective):
         return {"encoder": self.encoder, "decoder": self.decoder}
 
     @torch.no_grad()
-    def reconstruct(self, views: Views) -> Tensor:
-        """(B, C, *S): visible voxels as they are, hidden ones as predicted."""
-        image, hidden = views.images[0], self._hidden_voxels(views)
-        return torch.where(hidden, self._restore(image, hidden), image)
+    def reconstruct(self, views: Views) -> tuple[Tensor, Tensor]:
+        """The image with its hidden voxels NaN, and with them as predicted, each (B, C, *S) float32."""
+        image, hidden = views.images[0].float(), self._hidden_voxels(views)
+        painted = torch.where(hidden, self._restore(views, hidden), image)
+        return image.masked_fill(hidden, float("nan")), painted
 
-    def _restore(self, image: Tensor, hidden: Tensor) -> Tensor:
-        fill = torch.zeros_like(image) if self.config.fill == "zero" else torch.randn_like(image)
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Any]:
+        return self.mask.draw(rng, shape) | {"seed": rng.integers(2**63)}
+
+    def _restore(self, views: Views, hidden: Tensor) -> Tensor:
+        image, fill = views.images[0], 0.0
+        if self.config.fill == "noise":
+            (fill,) = normal_field(image, views.drawn["seed"].cpu())
         maps = self.encoder(torch.where(hidden, fill, image)).maps
         return self.head(self.decoder(maps, image.shape[2:])).float()
 
     def _hidden_voxels(self, views: Views) -> Tensor:
         """(B, 1, *S) bool."""
-        grid = block_grid(tuple(views.images[0].shape[2:]), self.config.block)
-        return blocks_to_voxels(views.hidden, grid, self.config.block)
+        return self.mask.voxels(views.drawn["hidden"], tuple(views.images[0].shape[2:]))
 
 
 def _variance(image: Tensor, hidden: Tensor) -> Tensor:

@@ -23,6 +23,13 @@ class Objective(nn.Module):
         """The loss (), and health figures, each () and without gradient, by name."""
         raise NotImplementedError
 
+    def reconstruct(self, views: Views) -> tuple[Tensor, Tensor] | None:
+        """What it is shown of the first view, NaN where hidden, and what it makes of that, both (B, C, *S) float32.
+
+        None for an objective that paints nothing.
+        """
+        return None
+
     def parts(self) -> dict[str, nn.Module]:
         """What a task can start from, by the name under which it is saved."""
         return {"encoder": self.encoder}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medssl.augment.mask import block_grid, blocks_to_voxels
 from medssl.augment.policy import ViewPolicy
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
@@ -16,7 +15,7 @@ from medssl.objectives import build_objective
 from medssl.report.figures import save_reconstructions, save_views
 from medssl.train.build import fitted_encoder
 from medssl.train.pretrain import PretrainConfig
-from medssl.types import Batch, Views, ViewSpec
+from medssl.types import Batch, ViewSpec
 
 CASES = 6
 VIEWS = 4
@@ -40,17 +39,15 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
     if (pictures / "reconstruction.png").is_file():
         return
     objective = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
-    if not hasattr(objective, "reconstruct"):
-        return
     objective.load_state_dict(_objective_state(run))
     objective.eval()
     batch = _batch(config, data)
     views = ViewPolicy(still(config.augment), objective.view_spec, config.seed)(batch)
     with torch.no_grad():
-        reconstruction = objective.reconstruct(views)
-    shown = _seen(views, objective.view_spec)
-    stacks = [_clip_or_plane(image) for image in (views.images[0], shown, reconstruction)]
-    save_reconstructions(pictures / "reconstruction.png", *stacks)
+        pair = objective.reconstruct(views)
+    if pair is not None:
+        stacks = [image[:, 0].float().numpy() for image in (views.images[0], *pair)]
+        save_reconstructions(pictures / "reconstruction.png", *stacks)
 
 
 def _objective_state(run: Path) -> dict[str, torch.Tensor]:
@@ -68,17 +65,7 @@ def _seed(config) -> int:
     return getattr(config, "seed", 0)
 
 
-def _seen(views: Views, spec: ViewSpec) -> torch.Tensor:
-    image = views.images[0]
-    hidden = blocks_to_voxels(views.hidden, block_grid(tuple(image.shape[2:]), spec.mask.block), spec.mask.block)
-    return image.masked_fill(hidden, float("nan"))
-
-
 def _plane(image: torch.Tensor) -> np.ndarray:
     """(B, C, *S) -> (B, J, I): the first channel, and the middle slice or frame."""
     plane = image[:, 0]
     return (plane if plane.ndim == 3 else plane[:, plane.shape[1] // 2]).float().numpy()
-
-
-def _clip_or_plane(image: torch.Tensor) -> np.ndarray:
-    return image[:, 0].float().numpy()

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from medssl.augment import PolicyConfig, ViewPolicy
+from medssl.augment import BlockMask, PolicyConfig, ViewPolicy
 from medssl.config import validate
 from medssl.errors import ConfigError
 from medssl.rng import torch_seed
-from medssl.types import Batch, MaskSpec, ViewSpec
+from medssl.types import Batch, ViewSpec
 
 SIAUG = """
 size: [24, 24]
@@ -62,20 +62,20 @@ def test_the_default_policy_gives_the_batch_itself(recipe, shape):
     assert all(torch.equal(image, batch.image) for image in views.images)
     assert torch.equal(views.mask, batch.mask)
     assert views.target is batch.target
-    assert views.hidden is None
+    assert views.drawn == {}
 
 
 @EVERY
 @pytest.mark.parametrize("order", [[2], [3, 1], [3, 2, 1, 0]])
 def test_a_case_s_views_do_not_depend_on_its_batch(recipe, shape, order):
     batch = batch_of(shape)
-    tiles = MaskSpec(0.75, (2, 8, 8)[-len(shape) + 1:])
-    policy = ViewPolicy(config(recipe), ViewSpec(count=2, mask=tiles), seed=7)
+    tiles = BlockMask(0.75, (2, 8, 8)[-len(shape) + 1:])
+    policy = ViewPolicy(config(recipe), ViewSpec(count=2, draw=tiles.draw), seed=7)
     whole, part = policy(batch), policy(choose(batch, order))
     for all_of, some in zip(whole.images, part.images, strict=True):
         torch.testing.assert_close(some, all_of[order], atol=1e-6, rtol=0)
     assert torch.equal(part.mask, whole.mask[order])
-    assert torch.equal(part.hidden, whole.hidden[order])
+    assert torch.equal(part.drawn["hidden"], whole.drawn["hidden"][order])
 
 
 @EVERY
@@ -118,15 +118,16 @@ def test_the_mask_follows_view_0():
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.0, 0), (0.75, 7), (1.0, 9)])
 def test_hidden_blocks_are_counted_on_the_view_s_grid(ratio, count):
-    views = ViewPolicy(config(SIAUG), ViewSpec(mask=MaskSpec(ratio, (8, 8))), seed=7)(batch_of((1, 30, 28)))
-    assert views.hidden.shape == (4, 9)
-    assert views.hidden.sum(1).tolist() == [count] * 4
+    views = ViewPolicy(config(SIAUG), ViewSpec(draw=BlockMask(ratio, (8, 8)).draw), seed=7)(batch_of((1, 30, 28)))
+    assert views.drawn["hidden"].shape == (4, 9)
+    assert views.drawn["hidden"].sum(1).tolist() == [count] * 4
 
 
 def test_hidden_blocks_stay_the_same_when_the_augmentation_changes():
-    spec = ViewSpec(mask=MaskSpec(0.5, (8, 8)))
+    spec = ViewSpec(draw=BlockMask(0.5, (8, 8)).draw)
     plain = ViewPolicy(PolicyConfig(size=(24, 24)), spec, seed=7)(batch_of((1, 30, 28)))
-    assert torch.equal(plain.hidden, ViewPolicy(config(SIAUG), spec, seed=7)(batch_of((1, 30, 28))).hidden)
+    other = ViewPolicy(config(SIAUG), spec, seed=7)(batch_of((1, 30, 28)))
+    assert torch.equal(plain.drawn["hidden"], other.drawn["hidden"])
 
 
 def test_a_batch_without_epochs_is_of_epoch_0():
@@ -150,7 +151,7 @@ def test_all_mistakes_of_a_policy_are_reported_with_the_nearest_right_key():
 
 def test_views_that_blocks_do_not_tile_are_an_error():
     with pytest.raises(ConfigError, match="not tiled"):
-        ViewPolicy(config(SIAUG), ViewSpec(mask=MaskSpec(0.75, (16, 16))), seed=7)(batch_of((1, 30, 28)))
+        ViewPolicy(config(SIAUG), ViewSpec(draw=BlockMask(0.75, (16, 16)).draw), seed=7)(batch_of((1, 30, 28)))
 
 
 def test_throughput_is_printed(capsys):

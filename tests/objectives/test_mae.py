@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.augment.mask import draw_hidden
+from medssl.augment.transform import stack
 from medssl.errors import ConfigError, TrainingError
 from medssl.models import ENCODERS, TokenDecoder, ViT
 from medssl.objectives.mae import MAE, split_tokens
@@ -32,9 +32,7 @@ def make(size, patch, channels, tube, **settings):
 def views_for(mae, batch=3, seed=0):
     size, channels = mae.encoder.config.size, mae.encoder.channels
     image = torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-    rngs = [stream("test", seed, case) for case in range(batch)]
-    hidden = np.stack([draw_hidden(rng, mae.encoder.grid, mae.view_spec.mask) for rng in rngs])
-    return Views((image,), torch.from_numpy(hidden))
+    return Views((image,), stack([mae.view_spec.draw(stream("test", seed, b), image.shape[1:]) for b in range(batch)]))
 
 
 def naive_loss(mae, views):
@@ -44,8 +42,8 @@ def naive_loss(mae, views):
     errors = []
     for b in range(len(image)):
         patches = vit.patchify(image[b : b + 1])[0]
-        shown = [n for n in range(len(patches)) if not views.hidden[b, n]]
-        asked = [n for n in range(len(patches)) if views.hidden[b, n]]
+        shown = [n for n in range(len(patches)) if not views.drawn["hidden"][b, n]]
+        asked = [n for n in range(len(patches)) if views.drawn["hidden"][b, n]]
         tokens = vit.encode(vit.embed(image[b : b + 1])[:, shown])
         predicted = mae.decoder(tokens, torch.tensor([shown]), torch.tensor([asked]), vit.grid)[0]
         for place, n in enumerate(asked):
@@ -80,11 +78,11 @@ def test_hidden_pixels_reach_the_target_alone_and_visible_ones_the_input_alone(k
     views = views_for(mae)
     image = views.images[0].requires_grad_()
     patches = mae.encoder.patchify(image)
-    visible, hidden = split_tokens(views.hidden, patches.shape[1])
+    visible, hidden = split_tokens(views.drawn["hidden"], patches.shape[1])
     painted = mae._predict(views, patches, visible, hidden)
     (gradient,) = torch.autograd.grad((painted**3).sum(), image)
     reached = mae.encoder.patchify(gradient).abs().amax(2)
-    assert torch.equal(reached > 0, ~views.hidden), "predictions must follow every visible patch and no hidden one"
+    assert torch.equal(reached > 0, ~views.drawn["hidden"]), "predictions must follow the visible patches alone"
 
 
 def test_visible_targets_do_not_count():
@@ -92,13 +90,13 @@ def test_visible_targets_do_not_count():
     views = views_for(mae)
     patches = mae.encoder.patchify(views.images[0])
     expected, _ = mae(views)
-    predicted = mae._predict(views, patches, *split_tokens(views.hidden, patches.shape[1]))
+    predicted = mae._predict(views, patches, *split_tokens(views.drawn["hidden"], patches.shape[1]))
     mae._predict = lambda *_: predicted  # from here on, only targets can change the loss
 
     def loss_with(changed):
-        return mae(Views((mae.encoder.unpatchify(changed, mae.encoder.grid),), views.hidden))[0]
+        return mae(Views((mae.encoder.unpatchify(changed, mae.encoder.grid),), views.drawn))[0]
 
-    is_hidden = views.hidden[:, :, None]
+    is_hidden = views.drawn["hidden"][:, :, None]
     torch.testing.assert_close(loss_with(torch.where(is_hidden, patches, patches.flip(2))), expected)
     assert not torch.allclose(loss_with(torch.where(is_hidden, patches.flip(2), patches)), expected)
 
@@ -121,10 +119,13 @@ def test_a_clips_channels_are_normalised_apart():
 def test_reconstruction_keeps_visible_patches_and_paints_the_others(kind):
     mae = make(*KINDS[kind])
     views = views_for(mae)
-    painted = mae.reconstruct(views)
+    shown, painted = mae.reconstruct(views)
     assert painted.shape == views.images[0].shape
     same = (mae.encoder.patchify(painted) == mae.encoder.patchify(views.images[0])).all(2)
-    assert torch.equal(same, ~views.hidden)
+    assert torch.equal(same, ~views.drawn["hidden"])
+    unseen = mae.encoder.patchify(shown).isnan()
+    assert torch.equal(unseen, views.drawn["hidden"][:, :, None].expand_as(unseen))
+    assert torch.equal(shown.nan_to_num(nan=0) + painted.where(shown.isnan(), 0), painted)
 
 
 def test_a_perfect_prediction_is_painted_as_the_picture_itself():
@@ -135,7 +136,7 @@ def test_a_perfect_prediction_is_painted_as_the_picture_itself():
         return mae._normalise(patches.gather(1, hidden[:, :, None].expand(-1, -1, patches.shape[2])))
 
     mae._predict = oracle
-    torch.testing.assert_close(mae.reconstruct(views), views.images[0])
+    torch.testing.assert_close(mae.reconstruct(views)[1], views.images[0])
     loss, health = mae(views)
     assert loss.item() == 0
     assert health["explained_variance"].item() == 1
@@ -144,7 +145,7 @@ def test_a_perfect_prediction_is_painted_as_the_picture_itself():
 def test_saying_the_mean_explains_nothing():
     mae = make(*KINDS["image"], normalise_target=False)
     views = views_for(mae)
-    hidden_pixels = mae.encoder.patchify(views.images[0])[views.hidden]
+    hidden_pixels = mae.encoder.patchify(views.images[0])[views.drawn["hidden"]]
     mae._predict = lambda views, patches, visible, hidden: hidden_pixels.mean()
     _, health = mae(views)
     assert health["explained_variance"].item() == pytest.approx(0, abs=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.augment.mask import draw_hidden
+from medssl.augment.transform import stack
 from medssl.errors import ConfigError
 from medssl.models import ENCODERS, UNetDecoder
 from medssl.models.weights import load_into, load_parts, save_model
@@ -25,11 +25,9 @@ def make(kind, **settings):
 
 
 def views_for(kind, objective, batch=3):
-    size, block, channels = KINDS[kind]
+    size, _, channels = KINDS[kind]
     image = torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1)) + 0.5
-    grid = tuple(s // b for s, b in zip(size, block, strict=True))
-    hidden = np.stack([draw_hidden(stream("test", b), grid, objective.view_spec.mask) for b in range(batch)])
-    return Views((image,), torch.from_numpy(hidden))
+    return Views((image,), stack([objective.view_spec.draw(stream("test", b), image.shape[1:]) for b in range(batch)]))
 
 
 def is_hidden(kind, views, case, place):
@@ -38,12 +36,12 @@ def is_hidden(kind, views, case, place):
     number = 0
     for s, b, p in zip(size, block, place, strict=True):
         number = number * (s // b) + p // b
-    return bool(views.hidden[case, number])
+    return bool(views.drawn["hidden"][case, number])
 
 
 def hidden_voxels(kind, views):
     size, _, channels = KINDS[kind]
-    mask = np.zeros((len(views.hidden), *size), dtype=bool)
+    mask = np.zeros((len(views.drawn["hidden"]), *size), dtype=bool)
     for case, *place in np.ndindex(mask.shape):
         mask[(case, *place)] = is_hidden(kind, views, case, place)
     return np.repeat(mask[:, None], channels, 1)
@@ -76,7 +74,7 @@ def test_the_network_never_sees_a_hidden_voxel(kind):
     views = views_for(kind, objective)
     mask = torch.from_numpy(hidden_voxels(kind, views))
     other = torch.where(mask, torch.randn_like(views.images[0]), views.images[0])
-    first, second = objective.reconstruct(views), objective.reconstruct(Views((other,), views.hidden))
+    first, second = objective.reconstruct(views)[1], objective.reconstruct(Views((other,), views.drawn))[1]
     assert torch.equal(first, second)
     assert torch.equal(first[~mask], views.images[0][~mask])
     assert not torch.isclose(first[mask], views.images[0][mask]).all()
@@ -92,6 +90,9 @@ def test_noise_fills_the_holes_and_nothing_else():
     assert torch.equal(seen[0][~mask], views.images[0][~mask])
     assert seen[0][mask].std().item() == pytest.approx(1, abs=0.1)
     assert seen[0][mask].mean().item() == pytest.approx(0, abs=0.15)
+    turned = Views((views.images[0].flip(0),), {name: values.flip(0) for name, values in views.drawn.items()})
+    objective(turned)
+    assert torch.equal(seen[1].flip(0), seen[0]), "a case's noise must be its own"
 
 
 def test_encoder_and_decoder_can_both_be_taken_on(tmp_path):
@@ -111,4 +112,4 @@ def test_blocks_that_do_not_fit_are_refused():
     objective = make("image")
     views = views_for("image", objective)
     with pytest.raises(ConfigError, match="blocks of"):
-        objective(Views((torch.zeros(3, 1, 18, 24),), views.hidden))
+        objective(Views((torch.zeros(3, 1, 18, 24),), views.drawn))
