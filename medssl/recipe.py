@@ -2,7 +2,8 @@
 
 `step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, and changes what
 is written here. An arm's `pretrain: other.yaml` stands for that whole recipe. Both paths begin at the recipe that holds
-them. Overrides come last: `pretrain.key=value` is for every arm that pretrains, and `arms.name=null` leaves an arm out.
+them, those of overrides where the command is given. Overrides come last: `pretrain.key=value` is for every arm that
+pretrains, and `arms.name=null` leaves an arm out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def load_recipe(path: str | Path, step: str, overrides: list[str] | None = None)
                           remedy=f"use medssl {data['step']}" if data.get("step") in STEPS else f"add step: {step}")
     if step == "curve":
         _require_known_arms(found, overrides or [])
-        data = _with_pretrains(_without_null_arms(data), found.parent)
+        data = _with_pretrains(_without_null_arms(data))
         inner = [meant for override in inner for meant in _for_every_arm(override, data)]
     return validate(STEPS[step], merge_overrides(data, inner), str(path))
 
@@ -125,11 +126,11 @@ def _for_every_arm(override: str, data: dict[str, Any]) -> list[str]:
     return meant
 
 
-def _with_pretrains(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _with_pretrains(data: dict[str, Any]) -> dict[str, Any]:
     """Puts the whole recipe where an arm names one by its path, so that `arms.x.pretrain.key=value` finds its place."""
     for arm in _arms(data).values():
         if isinstance(arm.get("pretrain"), str):
-            recipe = _read(folder / arm["pretrain"])
+            recipe = _read(find(arm["pretrain"]))
             arm["pretrain"] = {**recipe, "data": {**recipe.get("data", {}), **_shared(data)}}
     return data
 

@@ -156,3 +156,12 @@ def test_a_chain_of_extends_must_end(tmp_path: Path):
 def test_recipe_of_another_step_names_the_command():
     with pytest.raises(ConfigError, match="medssl curve"):
         load_recipe(PIPELINES / "chexpert/curve.yaml", "pretrain")
+
+
+def test_an_arms_pretraining_is_exchanged_for_any_recipe_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {PIPELINES / 'nih_cxr/simsiam.yaml'}\ntitle: mine\n")
+    monkeypatch.chdir(tmp_path)
+    for given, title in (("mine.yaml", "mine"), ("pipelines/chexpert/mae.yaml", "MAE on CheXpert")):
+        config = load_recipe("pipelines/nih_cxr/curve.yaml", "curve", [f"arms.simsiam.pretrain={given}"])
+        assert config.arms["simsiam"].pretrain.title == title
