@@ -11,10 +11,12 @@ from medssl.models import Encoder
 from medssl.objectives.mae import MAE
 from medssl.objectives.masked_reconstruction import MaskedReconstruction
 from medssl.objectives.objective import Objective
+from medssl.objectives.simclr import SimCLR
 from medssl.objectives.simsiam import SimSiam
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "simsiam": SimSiam,
+    "simclr": SimCLR,
     "mae": MAE,
     "masked_reconstruction": MaskedReconstruction,
 }

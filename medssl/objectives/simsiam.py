@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.config import Config as StrictConfig
 from medssl.models import Encoder
+from medssl.objectives.monitors import effective_rank, feature_std
 from medssl.objectives.objective import Objective
 from medssl.types import Views, ViewSpec
 
@@ -57,21 +57,3 @@ class SimSiam(Objective):
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """Mean over the batch of -cos(p, z), () float32; p, z (B, D). z gets no gradient: without that, all collapses."""
     return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
-
-
-@torch.no_grad()
-def feature_std(z: Tensor) -> Tensor:
-    """Spread over the batch of z / ‖z‖, times √D, (): near 1 when z (B, D) fills the sphere, 0 after a collapse."""
-    return F.normalize(z.float(), dim=1).std(0).mean() * z.shape[1] ** 0.5
-
-
-@torch.no_grad()
-def effective_rank(z: Tensor) -> Tensor:
-    """In how many directions z (B, D) varies, (): the participation ratio (Σλ)² / Σλ² of its covariance's eigenvalues.
-
-    From 1 (a line) to min(B - 1, D). Needs no eigenvalues: both sums are traces. After a full collapse only rounding
-    errors vary and it says nothing; `feature_std` tells that.
-    """
-    centred = z.float() - z.float().mean(0)
-    gram = centred @ centred.T if z.shape[0] < z.shape[1] else centred.T @ centred
-    return gram.trace() ** 2 / gram.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
