@@ -77,7 +77,7 @@ class ResNetEncoder(Encoder):
             x = net.maxpool(x)
         maps = []
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = stage(x)
+            x = _staged(stage, x)
             maps.insert(0, x)
         return Features(maps=maps, pooled=_mean_over_space(x))
 
@@ -123,6 +123,15 @@ class UNetEncoder(Encoder):
             x = level(x)
             maps.insert(0, x)
         return Features(maps=maps, pooled=_mean_over_space(x))
+
+
+def _staged(stage: nn.Module, x: Tensor) -> Tensor:
+    """stage(x), in float32 where the last axis of x is down to one cell on a CPU: in bf16 the weights' gradient of a
+    3×3 convolution of stride 2 then holds uninitialised memory (torch 2.13)."""
+    if x.device.type == "cpu" and x.shape[-1] == 1:
+        with torch.autocast("cpu", enabled=False):
+            return stage(x.float())
+    return stage(x)
 
 
 def _mean_over_space(x: Tensor) -> Tensor:

@@ -8,10 +8,14 @@ from pydantic import Field
 
 from medssl.config import Config
 from medssl.models import Encoder
+from medssl.objectives.exemplar import Exemplar
+from medssl.objectives.jigsaw import Jigsaw
 from medssl.objectives.mae import MAE
 from medssl.objectives.masked_reconstruction import MaskedReconstruction
 from medssl.objectives.objective import Objective
 from medssl.objectives.simclr import SimCLR
+from medssl.objectives.relative_position import RelativePosition
+from medssl.objectives.rotation import Rotation
 from medssl.objectives.simsiam import SimSiam
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -19,6 +23,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
     "mae": MAE,
     "masked_reconstruction": MaskedReconstruction,
+    "rotation": Rotation,
+    "relative_position": RelativePosition,
+    "jigsaw": Jigsaw,
+    "exemplar": Exemplar,
 }
 
 ObjectiveConfig = Annotated[

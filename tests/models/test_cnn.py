@@ -28,3 +28,16 @@ def test_with_zero_init_a_block_starts_as_its_shortcut(block):
     x = torch.rand(2, encoder.map_widths[2], 5, 5)
     torch.testing.assert_close(second(x), x)
     assert not torch.allclose(resnet(block=block, zero_init_residual=False).net.layer2[1](x), x)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_maps_of_one_cell_leave_no_garbage_in_the_gradients_in_bf16(dims):
+    """Stages 3 and 4 are given one cell along each axis."""
+    torch.manual_seed(0)
+    encoder = ResNetEncoder(ResNetEncoder.Config(dims=dims, blocks=(1, 1, 1, 1), widths=(4, 8, 16, 16)))
+    x = torch.randn(8, 1, *[8] * dims)
+    for _ in range(5):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder(x).pooled.float().square().mean().backward()
+        assert all(p.grad.abs().max() < 100 for p in encoder.parameters())  # NaN is not
