@@ -8,6 +8,8 @@ from pydantic import Field
 
 from medssl.config import Config
 from medssl.models import Encoder
+from medssl.objectives.context_restoration import ContextRestoration
+from medssl.objectives.inpainting import Inpainting
 from medssl.objectives.mae import MAE
 from medssl.objectives.masked_reconstruction import MaskedReconstruction
 from medssl.objectives.objective import Objective
@@ -17,6 +19,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "simsiam": SimSiam,
     "mae": MAE,
     "masked_reconstruction": MaskedReconstruction,
+    "inpainting": Inpainting,
+    "context_restoration": ContextRestoration,
 }
 
 ObjectiveConfig = Annotated[
