@@ -8,14 +8,16 @@ from pydantic import Field
 
 from medssl.config import Config
 from medssl.models import Encoder
+from medssl.objectives.context_restoration import ContextRestoration
 from medssl.objectives.exemplar import Exemplar
+from medssl.objectives.inpainting import Inpainting
 from medssl.objectives.jigsaw import Jigsaw
 from medssl.objectives.mae import MAE
 from medssl.objectives.masked_reconstruction import MaskedReconstruction
 from medssl.objectives.objective import Objective
-from medssl.objectives.simclr import SimCLR
 from medssl.objectives.relative_position import RelativePosition
 from medssl.objectives.rotation import Rotation
+from medssl.objectives.simclr import SimCLR
 from medssl.objectives.simsiam import SimSiam
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -27,6 +29,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "relative_position": RelativePosition,
     "jigsaw": Jigsaw,
     "exemplar": Exemplar,
+    "inpainting": Inpainting,
+    "context_restoration": ContextRestoration,
 }
 
 ObjectiveConfig = Annotated[

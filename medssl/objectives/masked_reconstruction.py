@@ -11,18 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl.augment.mask import BlockMask
 from medssl.augment.transform import normal_field
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
-from medssl.models import DenseHead, Encoder, UNetDecoder
-from medssl.objectives.objective import Objective
+from medssl.models import Encoder
+from medssl.objectives.painting import Painting, mean_over, painted_well
 from medssl.types import Views, ViewSpec
 
 
-class MaskedReconstruction(Objective):
+class MaskedReconstruction(Painting):
     """Mean squared error of the hidden voxels. Intensities should be z-scored: the 0 in the holes is then the mean."""
 
     class Config(StrictConfig):
@@ -35,7 +35,7 @@ class MaskedReconstruction(Objective):
         """What the hidden voxels hold at the input; noise is standard normal."""
 
     def __init__(self, encoder: Encoder, config: MaskedReconstruction.Config) -> None:
-        super().__init__()
+        super().__init__(encoder)
         block = (config.block,) * encoder.dims if isinstance(config.block, int) else config.block
         if len(block) != encoder.dims:
             raise ConfigError(
@@ -43,23 +43,15 @@ class MaskedReconstruction(Objective):
                 expected=f"{encoder.dims}, as many as the encoder's pictures have",
                 remedy="give one size for each spatial axis, or a single number for all",
             )
-        self.encoder, self.config = encoder, config
+        self.config = config
         self.mask = BlockMask(config.ratio, block)
         self.view_spec = ViewSpec(draw=self._draw)
-        self.decoder = UNetDecoder.above(encoder)
-        self.head = DenseHead(self.decoder.width, encoder.channels, encoder.dims)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """One view (B, C, *S)."""
         image, hidden = views.images[0], self._hidden_voxels(views)
-        squared = (self._restore(views, hidden) - image).square() * hidden
-        loss = squared.sum() / (hidden.sum() * image.shape[1])
-        error = loss.detach()
-        explained = 1 - error / _variance(image, hidden).clamp_min(1e-12)
-        return loss, {"masked_error": error, "explained_variance": explained}
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {"encoder": self.encoder, "decoder": self.decoder}
+        painted = self._restore(views, hidden)
+        return mean_over((painted - image).square(), hidden), painted_well(painted, image, hidden)
 
     @torch.no_grad()
     def reconstruct(self, views: Views) -> tuple[Tensor, Tensor]:
@@ -75,16 +67,8 @@ class MaskedReconstruction(Objective):
         image, fill = views.images[0], 0.0
         if self.config.fill == "noise":
             (fill,) = normal_field(image, views.drawn["seed"].cpu())
-        maps = self.encoder(torch.where(hidden, fill, image)).maps
-        return self.head(self.decoder(maps, image.shape[2:])).float()
+        return self.paint(torch.where(hidden, fill, image))
 
     def _hidden_voxels(self, views: Views) -> Tensor:
         """(B, 1, *S) bool."""
         return self.mask.voxels(views.drawn["hidden"], tuple(views.images[0].shape[2:]))
-
-
-def _variance(image: Tensor, hidden: Tensor) -> Tensor:
-    """Variance () of the hidden voxels of image (B, C, *S): the error of one who always says their mean."""
-    count = hidden.sum() * image.shape[1]
-    mean = (image * hidden).sum() / count
-    return ((image - mean).square() * hidden).sum() / count
