@@ -1,4 +1,9 @@
-"""Transforms of grey values that any modality may use. Each says which range of values it assumes."""
+"""Transforms of grey values that any modality may use. Each says which range of values it assumes.
+
+Of the ten in SimCLR's figure 4 (Chen et al. 2020, arXiv 2002.05709), cutout, noise, blur and Sobel are here, and
+`jitter` is what colour jitter means for grey; colour drop and colour jitter proper are in colour.py; crop and resize,
+flip and rotate are in spatial.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medssl.augment.blend import Blend
 from medssl.augment.transform import (
     Axes,
     Params,
@@ -138,6 +144,34 @@ class Cutout(Transform):
             shape[0], shape[axis] = within.shape
             inside = inside & within.reshape(shape).to(batch.device)
         return torch.where(inside, batch.mean(dim=voxel_axes(batch), keepdim=True), batch)
+
+
+class Sobel(Blend):
+    """Blends towards the size of the gradient by Sobel's operator, which leaves edges only. Any range of values.
+
+    Chen et al. 2020, arXiv 2002.05709, figure 4. The gradient is per voxel, and its size scaled to each channel's own
+    range: the least value where nothing changes, the greatest at the steepest edge.
+    """
+
+    class Config(Blend.Config):
+        name: Literal["sobel"] = "sobel"
+        axes: Axes = "plane"
+
+    config: Config
+
+    def changed(self, batch: Tensor) -> Tensor:
+        across, along = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
+        acting = voxel_axes(batch)[-acting_axes(self.config.axes, batch.ndim - 2):]
+        square = torch.zeros_like(batch)
+        for sloping in acting:
+            slope = batch
+            for axis in acting:
+                slope = smooth(slope, (along if axis == sloping else across).expand(len(batch), -1), axis)
+            square.addcmul_(slope, slope)
+        steepness = square.sqrt_()
+        steepest = steepness.amax(dim=voxel_axes(batch), keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
+        low, high = _range(batch)
+        return torch.addcmul(low, steepness.div_(steepest), high - low)
 
 
 def gaussian_kernels(sigma: Tensor) -> Tensor:

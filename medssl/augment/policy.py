@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise
+from medssl.augment.colour import ColourDrop, ColourJitter
+from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise, Sobel
 from medssl.augment.mask import block_grid, check_mask, draw_hidden
 from medssl.augment.mri import BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
@@ -25,6 +26,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "noise": Noise,
     "blur": Blur,
     "cutout": Cutout,
+    "sobel": Sobel,
+    "colour_drop": ColourDrop,
+    "colour_jitter": ColourJitter,
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,
