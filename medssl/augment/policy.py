@@ -16,6 +16,7 @@ from medssl.augment.mri import BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.transform import Params, Transform, apply_draws
 from medssl.augment.ultrasound import DepthGain, Speckle
+from medssl.augment.xray import Equalisation, Exposure, WindowJitter
 from medssl.config import Config
 from medssl.rng import stream
 from medssl.types import Batch, Views, ViewSpec
@@ -29,6 +30,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "sobel": Sobel,
     "colour_drop": ColourDrop,
     "colour_jitter": ColourJitter,
+    "exposure": Exposure,
+    "window_jitter": WindowJitter,
+    "equalisation": Equalisation,
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,
