@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.colour import ColourDrop, ColourJitter
+from medssl.augment.ct import HuShift, HuWindow, SliceThickness
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise, Sobel
 from medssl.augment.mask import block_grid, check_mask, draw_hidden
 from medssl.augment.mri import BiasField, Rician, ScaleShift
@@ -33,6 +34,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "exposure": Exposure,
     "window_jitter": WindowJitter,
     "equalisation": Equalisation,
+    "hu_window": HuWindow,
+    "hu_shift": HuShift,
+    "slice_thickness": SliceThickness,
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,
