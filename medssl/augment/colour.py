@@ -22,10 +22,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class ColourDrop(Blend):
-    """Blends the channels towards their mean, which takes the colour out (Chen et al. 2020, arXiv 2002.05709, A).
+    """Blends the channels towards their mean, which takes the colour out.
 
-    SimCLR's own is share 1, least 1, probability 0.2 and the weights of luma, 0.299, 0.587 and 0.114. Any range of
-    values; ConfigError where there is one channel only.
+    SimCLR's own (Chen et al. 2020, arXiv 2002.05709, appendix A) is share 1, least 1, probability 0.2, with the weights
+    of luma: 0.299, 0.587, 0.114. Any range of values; ConfigError where there is one channel only.
     """
 
     class Config(Blend.Config):
@@ -52,9 +52,9 @@ class ColourJitter(Transform):
     """Saturation, then hue: the colour part of torchvision's ColorJitter. Pictures in RGB; assumes [0, 1].
 
     Saturation scales the distance to luma and clips; hue turns the circle of HSV, which keeps value and saturation.
-    SimCLR's own at strength 1 (Chen et al. 2020, arXiv 2002.05709, A) is hue 0.2, saturation 0.8, probability 0.8,
-    with `jitter` at brightness 0.8 and contrast 0.8; there the four come in random order. ConfigError where there
-    are not three channels.
+    SimCLR's own at strength 1 (Chen et al. 2020, arXiv 2002.05709, appendix A) is hue 0.2, saturation 0.8,
+    probability 0.8, with `jitter` at brightness 0.8 and contrast 0.8; there one chance decides over the four, which
+    come in random order. ConfigError where there are not three channels.
     """
 
     class Config(TransformConfig):

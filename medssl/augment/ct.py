@@ -15,8 +15,8 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from medssl.augment.intensity import through_window
 from medssl.augment.transform import Params, Stacked, Strength, Transform, TransformConfig, column
-from medssl.augment.xray import through_window
 from medssl.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ class InWindow(TransformConfig):
 
 
 class HuWindow(Transform):
-    """Shows the scan through another window, as readers choose one for lung, bone or soft tissue (PS3.3 C.11.2.1.2)."""
+    """Shows the scan through another window (PS3.3 C.11.2.1.3.2, LINEAR_EXACT), as sites and readers choose theirs."""
 
     class Config(InWindow):
         name: Literal["hu_window"] = "hu_window"

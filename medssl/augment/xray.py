@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from medssl.augment.blend import Blend
+from medssl.augment.intensity import through_window
 from medssl.augment.transform import Params, Stacked, Strength, Transform, TransformConfig, column
 
 BINS = 256
@@ -25,8 +26,8 @@ class Exposure(Transform):
     """x -> x + b: more or less dose at the same kilovoltage, in an image that is a logarithm of the signal. Clips.
 
     Dose multiplies the detector's signal, I = I0 exp(-attenuation), everywhere by the same factor. Film and the images
-    that a system prepares for display follow the logarithm of the signal (PS3.3 C.8.11.3.1.2: LOG), where a factor is
-    an offset. Where values are proportional to the signal (LIN), the factor itself is `jitter`'s brightness.
+    that a system prepares for display follow about the logarithm of the signal (PS3.3 C.8.11.3.1.2: LOG), where a
+    factor is an offset. Where values are proportional to the signal (LIN), the factor itself is `jitter`'s brightness.
     """
 
     class Config(TransformConfig):
@@ -88,9 +89,3 @@ class Equalisation(Blend):
         before = (counts.cumsum(dim=2) - counts) / level.shape[2]
         flat = torch.addcmul(before.gather(2, below), level - below, share.gather(2, below))
         return flat.reshape(batch.shape).to(batch.dtype)
-
-
-def through_window(batch: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-    """Values in [0, 1] through a window whose centre lies `centre` above 1/2; both (B,), in units of the range."""
-    centre, width = column(centre, batch), column(width, batch)
-    return torch.addcmul(0.5 - (0.5 + centre) / width, batch, 1 / width).clamp_(0, 1)
