@@ -1,4 +1,9 @@
-"""Transforms of grey values that any modality may use. Each says which range of values it assumes."""
+"""Transforms of grey values that any modality may use. Each says which range of values it assumes.
+
+Of the ten in SimCLR's figure 4 (Chen et al. 2020, arXiv 2002.05709), cutout, noise, blur and Sobel are here, and
+`jitter` is what colour jitter means for grey; colour drop and colour jitter proper are in colour.py; crop and resize,
+flip and rotate are in spatial.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medssl.augment.blend import Blend
 from medssl.augment.transform import (
     Axes,
     Params,
@@ -28,7 +34,8 @@ from medssl.augment.transform import (
 class Jitter(Transform):
     """x -> f (m + c (x - m)), m the sample's mean: torchvision's ColorJitter for grey images. Assumes [0, 1].
 
-    Brightness and contrast commute here, so torchvision's random order changes nothing but where it clips.
+    Brightness and contrast commute here, so torchvision's random order changes nothing but where it clips, which it
+    does after either: at 0.7 and 0.7 on chest X-rays (400 draws) that moves a value by 0.007 on average.
     """
 
     class Config(TransformConfig):
@@ -140,6 +147,34 @@ class Cutout(Transform):
         return torch.where(inside, batch.mean(dim=voxel_axes(batch), keepdim=True), batch)
 
 
+class Sobel(Blend):
+    """Blends towards the size of the gradient by Sobel's operator, which leaves edges only. Any range of values.
+
+    Chen et al. 2020, arXiv 2002.05709, figure 4. The gradient is per voxel, and its size scaled to each channel's own
+    range: the least value where nothing changes, the greatest at the steepest edge.
+    """
+
+    class Config(Blend.Config):
+        name: Literal["sobel"] = "sobel"
+        axes: Axes = "plane"
+
+    config: Config
+
+    def changed(self, batch: Tensor) -> Tensor:
+        across, along = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
+        acting = voxel_axes(batch)[-acting_axes(self.config.axes, batch.ndim - 2):]
+        square = torch.zeros_like(batch)
+        for sloping in acting:
+            slope = batch
+            for axis in acting:
+                slope = smooth(slope, (along if axis == sloping else across).expand(len(batch), -1), axis)
+            square.addcmul_(slope, slope)
+        steepness = square.sqrt_()
+        steepest = steepness.amax(dim=voxel_axes(batch), keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
+        low, high = _range(batch)
+        return torch.addcmul(low, steepness.div_(steepest), high - low)
+
+
 def gaussian_kernels(sigma: Tensor) -> Tensor:
     """(B,) standard deviations in voxels -> (B, taps) kernels that sum to 1; a sigma of 0 gives the identity."""
     radius = math.ceil(3 * float(sigma.max()))
@@ -147,6 +182,12 @@ def gaussian_kernels(sigma: Tensor) -> Tensor:
     sigma = sigma[:, None].clamp(min=1e-6)
     kernels = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance <= (3 * sigma).ceil())
     return kernels / kernels.sum(dim=1, keepdim=True)
+
+
+def through_window(batch: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    """Values in [0, 1] through a window whose centre lies `centre` above 1/2; both (B,), in units of the range."""
+    centre, width = column(centre, batch), column(width, batch)
+    return torch.addcmul(0.5 - (0.5 + centre) / width, batch, 1 / width).clamp_(0, 1)
 
 
 def _range(batch: Tensor) -> tuple[Tensor, Tensor]:

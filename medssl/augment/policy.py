@@ -9,11 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise
+from medssl.augment.colour import ColourDrop, ColourJitter
+from medssl.augment.ct import HuShift, HuWindow, SliceThickness
+from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise, Sobel
 from medssl.augment.mri import BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.transform import Params, Transform, apply_draws, stack
 from medssl.augment.ultrasound import DepthGain, Speckle
+from medssl.augment.xray import Equalisation, Exposure, WindowJitter
 from medssl.config import Config
 from medssl.rng import stream
 from medssl.types import Batch, Views, ViewSpec
@@ -24,6 +27,15 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "noise": Noise,
     "blur": Blur,
     "cutout": Cutout,
+    "sobel": Sobel,
+    "colour_drop": ColourDrop,
+    "colour_jitter": ColourJitter,
+    "exposure": Exposure,
+    "window_jitter": WindowJitter,
+    "equalisation": Equalisation,
+    "hu_window": HuWindow,
+    "hu_shift": HuShift,
+    "slice_thickness": SliceThickness,
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,

@@ -47,7 +47,7 @@ class Transform(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """The parameters of one sample of `shape` (C, *S)."""
+        """The parameters of one sample of `shape` (C, *S); ConfigError where the transform is not for such images."""
 
     @abstractmethod
     def apply(self, batch: Tensor, params: Stacked) -> Tensor:
