@@ -1,9 +1,4 @@
-"""What the processes of one run say to each other in the middle of a forward pass, with gradient.
-
-A run on W processes averages gradients over them (DDP), so its loss is the mean of theirs. Both functions here hand back to
-each process the gradient of the sum of all losses, so that after the averaging nothing shows how the batch was shared out.
-Without `torch.distributed`, or in a group of one, they do nothing.
-"""
+"""What the processes of one run show each other in the middle of a forward pass, with gradient."""
 
 from __future__ import annotations
 
@@ -18,31 +13,19 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def summed(x: Tensor) -> Tensor:
-    """The sum of every process's `x`, which is of one shape everywhere."""
-    return _Sum.apply(x) if processes() > 1 else x
-
-
 def gathered(x: Tensor) -> Tensor:
-    """Every process's `x` (n, ...) one after another, (W n, ...), in the order of their ranks; n is the same everywhere."""
+    """Every process's `x` (n, ...), by rank one after another, (W n, ...); n is the same everywhere.
+
+    A run on W processes averages their gradients (DDP): what it minimises is the mean of their losses. So each process
+    is handed back the gradient of all of these losses with respect to its own `x`, and after the averaging nothing
+    shows how the batch was shared out. Without a process group, or in a group of one, it is `x` itself.
+    """
     return _Gather.apply(x) if processes() > 1 else x
 
 
 def own_rows(n: int, device: torch.device) -> Tensor:
     """Where this process's n rows stand in what `gathered` returns, (n,)."""
     return torch.arange(n, device=device) + (dist.get_rank() * n if processes() > 1 else 0)
-
-
-class _Sum(Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient)
 
 
 class _Gather(Function):
@@ -54,4 +37,6 @@ class _Gather(Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient).chunk(dist.get_world_size())[dist.get_rank()]
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]

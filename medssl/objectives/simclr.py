@@ -58,8 +58,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]
         z1, z2: both views of n cases, (n, D) each. With W processes the 2n views are compared with all 2nW.
 
     Returns:
-        The mean over the 2n views, (), at least float32, between 0 and about log(2nW - 1) + 2 / temperature; and how often the
-        partner is the most similar of all, (), without gradient.
+        The mean over the 2n views, (), log(2nW - 1) by guessing; and how often the partner is the most similar of all
+        views, (), without gradient.
     """
     views = torch.cat([z1, z2])
     with torch.autocast(views.device.type, enabled=False):

@@ -1,13 +1,13 @@
 """SimSiam: one view's prediction is drawn to the other view's embedding, which gets no gradient.
 
-Chen and He, Exploring Simple Siamese Representation Learning, CVPR 2021 (arXiv 2011.10566).
+Chen and He, Exploring Simple Siamese Representation Learning, CVPR 2021 (arXiv 2011.10566). An image x goes through the
+encoder F, the projector G and the predictor H: z = G(F(x)), p = H(z). The paper calls G∘F its encoder f, and H h.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from medssl.types import Views, ViewSpec
 
 
 class SimSiam(Objective):
-    """-½ (cos(p1, z2) + cos(p2, z1)), where z = projector(encoder(x)) without gradient and p = predictor(z)."""
+    """½ (D(p1, z2) + D(p2, z1)), where D is minus the cosine and its z gets no gradient."""
 
     class Config(StrictConfig):
         name: Literal["simsiam"] = "simsiam"
@@ -56,4 +56,4 @@ class SimSiam(Objective):
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """Mean over the batch of -cos(p, z), () float32; p, z (B, D). z gets no gradient: without that, all collapses."""
-    return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
+    return -nn.functional.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()

@@ -1,4 +1,4 @@
-"""NT-Xent against the formula written out in loops, its invariances and known values; the head and the health figures."""
+"""NT-Xent against the formula in loops, its invariances and known values; the head and the health figures."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_only_angles_count_and_no_order_does():
     for other in [(z1 @ rotation, z2 @ rotation), (z1 * scale, z2 / scale), (z1[order], z2[order]), (z2, z1)]:
         torch.testing.assert_close(nt_xent(*other, 0.2)[0], loss)
     assert abs(nt_xent(z1, z2[order], 0.2)[0] - loss) > 0.01, "a case with another's view is no pair"
-    mixed = torch.where(torch.arange(6)[:, None] % 2 == 0, z1, z2), torch.where(torch.arange(6)[:, None] % 2 == 0, z2, z1)
+    even = torch.arange(6)[:, None] % 2 == 0
+    mixed = torch.where(even, z1, z2), torch.where(even, z2, z1)
     torch.testing.assert_close(nt_xent(*mixed, 0.2)[0], loss, msg="which of two views is the first says nothing")
 
 
@@ -104,7 +105,7 @@ def test_accuracy_counts_the_views_that_find_their_partner():
 def test_head_is_the_papers_codes(simclr):
     hidden, last = (m for m in simclr.projector if isinstance(m, nn.Linear))
     assert (hidden.in_features, hidden.out_features, last.in_features, last.out_features) == (8, 8, 8, 16)
-    assert hidden.bias is None and last.bias is None, "a batch norm follows"
+    assert (hidden.bias, last.bias) == (None, None), "a batch norm follows"
     first_norm, last_norm = (m for m in simclr.projector if isinstance(m, nn.BatchNorm1d))
     assert first_norm.bias.requires_grad
     assert last_norm.weight.requires_grad

@@ -43,6 +43,43 @@ def test_loss_and_gradient_against_the_formula():
     np.testing.assert_allclose(p.grad.numpy(), gradient, atol=1e-6)
 
 
+def by_definition(x, simsiam):
+    """z = G(F(x)) and p = H(z), with the batch norms of both heads written out, from their tensors by name."""
+    def normalise(v):
+        centred = v - v.mean(0)
+        return centred / (centred.square().mean(0) + 1e-5).sqrt()
+
+    g, h = dict(simsiam.projector.named_parameters()), dict(simsiam.predictor.named_parameters())
+    v = simsiam.encoder(x).pooled
+    for linear, norm in (("0", "1"), ("3", "4")):
+        v = (normalise(v @ g[f"{linear}.weight"].T) * g[f"{norm}.weight"] + g[f"{norm}.bias"]).clamp(min=0)
+    z = normalise(v @ g["6.weight"].T)
+    hidden = (normalise(z @ h["0.weight"].T) * h["1.weight"] + h["1.bias"]).clamp(min=0)
+    return z, hidden @ h["3.weight"].T + h["3.bias"]
+
+
+def test_the_whole_against_its_definition_forward_and_backward(simsiam, monkeypatch):
+    """In float64, through both views, both heads and the encoder: no parameter's gradient may differ."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    simsiam.double()
+    for p in simsiam.parameters():
+        p.data += 0.1 * torch.rand(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=torch.float64)
+    first, second = tensor(6, 1, 32, 32, seed=1).double(), tensor(6, 1, 32, 32, seed=2).double()
+    loss, _ = simsiam(Views((first, second)))
+    gradients = torch.autograd.grad(loss, list(simsiam.parameters()))
+
+    (z1, p1), (z2, p2) = by_definition(first, simsiam), by_definition(second, simsiam)
+    constants = z1.detach().clone(), z2.detach().clone()
+    cosines = [(p * z).sum(1) / (p.square().sum(1) * z.square().sum(1)).sqrt()
+               for p, z in zip((p2, p1), constants, strict=True)]
+    truth = -0.5 * (cosines[0].mean() + cosines[1].mean())
+    torch.testing.assert_close(loss, truth, rtol=1e-10, atol=1e-12)
+    assert abs(loss.item()) > 1e-3
+    for (name, _), ours, theirs in zip(simsiam.named_parameters(), gradients,
+                                       torch.autograd.grad(truth, list(simsiam.parameters())), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-8, atol=1e-12), name
+
+
 def test_loss_knows_only_directions():
     p, z = tensor(5, 8, seed=1), tensor(5, 8, seed=2)
     scale = tensor(5, 1, seed=3).abs() + 0.1
