@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise
+from medssl.augment.kspace import Ghosting, Gibbs, Motion
 from medssl.augment.mask import block_grid, check_mask, draw_hidden
-from medssl.augment.mri import BiasField, Rician, ScaleShift
+from medssl.augment.mri import Anisotropy, BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.transform import Params, Transform, apply_draws
 from medssl.augment.ultrasound import DepthGain, Speckle
@@ -28,6 +29,10 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,
+    "anisotropy": Anisotropy,
+    "ghosting": Ghosting,
+    "gibbs": Gibbs,
+    "motion": Motion,
     "speckle": Speckle,
     "depth_gain": DepthGain,
 }
