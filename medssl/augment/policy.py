@@ -15,7 +15,7 @@ from medssl.augment.mask import block_grid, check_mask, draw_hidden
 from medssl.augment.mri import Anisotropy, BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.transform import Params, Transform, apply_draws
-from medssl.augment.ultrasound import DepthGain, Speckle
+from medssl.augment.ultrasound import DepthGain, Gain, Speckle, sector_of_view
 from medssl.config import Config
 from medssl.rng import stream
 from medssl.types import Batch, Views, ViewSpec
@@ -35,6 +35,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "motion": Motion,
     "speckle": Speckle,
     "depth_gain": DepthGain,
+    "gain": Gain,
 }
 
 IntensityConfig = Annotated[
@@ -70,12 +71,14 @@ class ViewPolicy:
     def __call__(self, batch: Batch) -> Views:
         """image (B, C, *S) -> `spec.count` views (B, C, *size) of its dtype, on its device."""
         images, mask = [], batch.mask
+        fan = sector_of_view(batch.image, self.config.size) if self.config.spatial.keep_sector else None
         for view in range(self.spec.count):
             streams = self._streams(batch, "view", view)
             boxes = [self.spatial.draw(rng, tuple(batch.image.shape[1:])) for rng in streams]
-            images.append(self._image(batch.image, boxes, streams))
+            images.append(self._image(batch.image, boxes, streams, fan))
             if view == 0 and mask is not None:
                 mask = apply_draws(self.spatial.apply_labels, mask, boxes)
+                mask = mask if fan is None else mask * fan[:, 0]
         return Views(images=tuple(images), hidden=self._hidden(batch), mask=mask, target=batch.target)
 
     def _streams(self, batch: Batch, name: str, *view: int) -> list[np.random.Generator]:
@@ -84,9 +87,11 @@ class ViewPolicy:
         return [stream(self.seed, name, epoch, case, *view)
                 for epoch, case in zip(epochs, batch.case_ids, strict=True)]
 
-    def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator]) -> Tensor:
+    def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator],
+               fan: Tensor | None) -> Tensor:
         """One view of every sample, computed in float32."""
         view = apply_draws(self.spatial.apply, image.float(), boxes)
+        view = view if fan is None else view * fan
         for transform in self.intensity:
             chance, shape = transform.config.probability, tuple(view.shape[1:])
             draws = [transform.draw(rng, shape) if rng.random() < chance else None for rng in streams]

@@ -50,6 +50,9 @@ class SpatialConfig(Config):
     """Largest shift either way, as a share of each axis."""
     flip: dict[Literal["k", "j", "i"], Probability] = {}
     """The chance of a flip along each axis. A flip along I moves the heart to the right side: think before using it."""
+    keep_sector: bool = False
+    """For ultrasound with values from 0, black: crops keep the probe, in the middle of the top edge, where it is, as a
+    smaller depth does; and whatever is done, the picture stays within the fan of the uncropped one, as do masks."""
     padding: Literal["zero", "border"] = "zero"
     """What lies outside the image: zeros, or its outermost voxels. Masks are 0 there, or the outermost label."""
 
@@ -63,6 +66,8 @@ class SpatialConfig(Config):
             raise ValueError("scale is a share of the image, at most 1")
         if self.axes == "plane" and "k" in self.flip:
             raise ValueError("flip along k needs axes: volume")
+        if self.axes == "volume" and self.keep_sector:
+            raise ValueError("keep_sector is for pictures and clips, whose axes are plane")
         return self
 
 
@@ -145,6 +150,8 @@ class Spatial:
                 third = math.exp((thin + rng.random() * (wide - thin)) / 3)
                 extent = [extent[0] / third**2, extent[1] * third, extent[2] * third]
             if all(e <= s for e, s in zip(extent, image, strict=True)):
+                if self.config.keep_sector:
+                    return [(image[0] - _largest(image, view)[0] + extent[0]) / 2, image[1] / 2], extent
                 return [e / 2 + rng.random() * (s - e) for e, s in zip(extent, image, strict=True)], extent
         return [side / 2 for side in image], _largest(image, view)
 
