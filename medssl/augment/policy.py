@@ -6,7 +6,7 @@ from typing import Annotated, Union
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise
@@ -14,6 +14,7 @@ from medssl.augment.kspace import Ghosting, Gibbs, Motion
 from medssl.augment.mask import block_grid, check_mask, draw_hidden
 from medssl.augment.mri import Anisotropy, BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
+from medssl.augment.temporal import Temporal, TemporalConfig
 from medssl.augment.transform import Params, Transform, apply_draws
 from medssl.augment.ultrasound import DepthGain, Gain, Speckle, sector_of_view
 from medssl.config import Config
@@ -48,9 +49,17 @@ class PolicyConfig(Config):
 
     size: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=2, max_length=3)] | None = None
     """A view's voxels, (J, I), or (K, J, I) where spatial.axes is volume; null keeps the images' own size."""
+    temporal: TemporalConfig = TemporalConfig()
+    """For clips: which moments a view shows. Done first."""
     spatial: SpatialConfig = SpatialConfig()
     intensity: tuple[IntensityConfig, ...] = ()
     """Transforms of grey values, done in this order after the geometry, each by its `name` in `TRANSFORMS`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PolicyConfig:
+        if self.temporal != TemporalConfig() and self.spatial.axes == "volume":
+            raise ValueError("temporal is for clips, whose spatial.axes is plane")
+        return self
 
 
 class ViewPolicy:
@@ -62,7 +71,7 @@ class ViewPolicy:
 
     def __init__(self, config: PolicyConfig, spec: ViewSpec, seed: int) -> None:
         self.config, self.spec, self.seed = config, spec, seed
-        self.spatial = Spatial(config.spatial, config.size)
+        self.temporal, self.spatial = Temporal(config.temporal), Spatial(config.spatial, config.size)
         self.intensity = [TRANSFORMS[one.name](one) for one in config.intensity]
         if spec.mask is not None:
             check_mask(spec.mask)
@@ -73,10 +82,13 @@ class ViewPolicy:
         images, mask = [], batch.mask
         fan = sector_of_view(batch.image, self.config.size) if self.config.spatial.keep_sector else None
         for view in range(self.spec.count):
+            moments = self._moments(batch, view)
+            clip = apply_draws(self.temporal.apply, batch.image.float(), moments)
             streams = self._streams(batch, "view", view)
-            boxes = [self.spatial.draw(rng, tuple(batch.image.shape[1:])) for rng in streams]
-            images.append(self._image(batch.image, boxes, streams, fan))
+            boxes = [self.spatial.draw(rng, tuple(clip.shape[1:])) for rng in streams]
+            images.append(self._image(clip, boxes, streams, fan).to(batch.image.dtype))
             if view == 0 and mask is not None:
+                mask = apply_draws(self.temporal.apply_labels, mask, moments)
                 mask = apply_draws(self.spatial.apply_labels, mask, boxes)
                 mask = mask if fan is None else mask * fan[:, 0]
         return Views(images=tuple(images), hidden=self._hidden(batch), mask=mask, target=batch.target)
@@ -87,23 +99,30 @@ class ViewPolicy:
         return [stream(self.seed, name, epoch, case, *view)
                 for epoch, case in zip(epochs, batch.case_ids, strict=True)]
 
+    def _moments(self, batch: Batch, view: int) -> list[Params | None]:
+        """Each sample's time, from streams of its own: geometry and grey values are drawn alike with it and without."""
+        if not self.temporal.acts:
+            return [None] * len(batch.case_ids)
+        shape = tuple(batch.image.shape[1:])
+        return [self.temporal.draw(rng, shape) for rng in self._streams(batch, "time", view)]
+
     def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator],
                fan: Tensor | None) -> Tensor:
-        """One view of every sample, computed in float32."""
-        view = apply_draws(self.spatial.apply, image.float(), boxes)
+        """One view of every sample; `image` is float32, and so is all that is computed of it."""
+        view = apply_draws(self.spatial.apply, image, boxes)
         view = view if fan is None else view * fan
         for transform in self.intensity:
             chance, shape = transform.config.probability, tuple(view.shape[1:])
             draws = [transform.draw(rng, shape) if rng.random() < chance else None for rng in streams]
             view = apply_draws(transform.apply, view, draws)
-        return view.to(image.dtype)
+        return view
 
     def _hidden(self, batch: Batch) -> Tensor | None:
         """(B, N) bool, from streams of its own: the same blocks whatever augmentation the recipe sets."""
         spec = self.spec.mask
         if spec is None:
             return None
-        grid = block_grid(self.spatial.output_size(tuple(batch.image.shape[2:])), spec.block)
+        grid = block_grid(self.spatial.output_size(self.temporal.output_size(tuple(batch.image.shape[2:]))), spec.block)
         streams = self._streams(batch, "hidden")
         hidden = np.stack([draw_hidden(rng, grid, spec) for rng in streams])
         return torch.from_numpy(hidden).to(batch.image.device)

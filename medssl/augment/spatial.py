@@ -174,19 +174,11 @@ class Spatial:
         return [(batch.ndim - count + n, shrink[:, n]) for n in range(count) if (shrink[:, n] > 1).any()]
 
     def _sample_slices(self, batch: Tensor, place: Tensor) -> Tensor:
-        """(B, C, K, J, I) -> (B, C, K', J, I): linear between the slices on either side of `place` (B, K')."""
-        b, c, slices = batch.shape[:3]
-        index = (place - 0.5).clamp(0, slices - 1)
-        below = index.floor().long()
-        if torch.equal(index, torch.arange(slices, dtype=index.dtype).expand(b, -1)):
+        """(B, C, K, J, I) -> (B, C, K', J, I), padded where `place` (B, K') leaves the image."""
+        sampled = sample_slices(batch, place)
+        if sampled is batch:
             return batch
-        first = torch.arange(b * c).reshape(b, c, 1) * slices  # where each channel's slices begin
-        rows = batch.flatten(0, 2)
-        lower, upper = (rows.index_select(0, (first + near[:, None]).flatten().to(batch.device))
-                        for near in (below, (below + 1).clamp(max=slices - 1)))
-        weight = (index - below)[:, None].expand(b, c, -1).reshape(-1, 1, 1).to(batch.device, batch.dtype)
-        between = torch.lerp(lower, upper, weight).reshape(b, c, -1, *batch.shape[3:])
-        return self._pad_slices(between.transpose(1, 2), place, slices).transpose(1, 2)
+        return self._pad_slices(sampled.transpose(1, 2), place, batch.shape[2]).transpose(1, 2)
 
     def _sample_plane(self, batch: Tensor, params: Stacked, view: tuple[int, ...]) -> Tensor:
         """(B, C, ..., J, I) -> (B, C, ..., J', I'): bilinear, the same grid for all that lies before (J, I)."""
@@ -195,6 +187,21 @@ class Spatial:
         # bfloat16 cannot tell neighbouring places apart, so the grid stays float32, and the image must match it
         sampled = grid_sample(folded.to(grid.dtype), grid, padding_mode="border", align_corners=False)
         return self._pad_plane(sampled, grid).to(batch.dtype).reshape(*batch.shape[:-2], *view[-2:])
+
+
+def sample_slices(batch: Tensor, place: Tensor) -> Tensor:
+    """(B, C, K, J, I) -> (B, C, K', J, I): linear between the slices on either side of `place`, (B, K') on the host."""
+    b, c, slices = batch.shape[:3]
+    index = (place - 0.5).clamp(0, slices - 1)
+    below = index.floor().long()
+    if torch.equal(index, torch.arange(slices, dtype=index.dtype).expand(b, -1)):
+        return batch
+    first = torch.arange(b * c).reshape(b, c, 1) * slices  # where each channel's slices begin
+    rows = batch.flatten(0, 2)
+    lower, upper = (rows.index_select(0, (first + near[:, None]).flatten().to(batch.device))
+                    for near in (below, (below + 1).clamp(max=slices - 1)))
+    weight = (index - below)[:, None].expand(b, c, -1).reshape(-1, 1, 1).to(batch.device, batch.dtype)
+    return torch.lerp(lower, upper, weight).reshape(b, c, -1, *batch.shape[3:])
 
 
 def _largest(image: tuple[int, ...], view: tuple[int, ...]) -> list[float]:
