@@ -13,7 +13,7 @@ from medssl.augment.transform import apply_draws
 from medssl.data.loader import BoxConfig
 from medssl.errors import ConfigError
 from medssl.evaluate.predict import still
-from medssl.models.vit import ViTConfig
+from medssl.models.vit import ViT
 from medssl.rng import stream, torch_seed
 from medssl.train.build import fitted_encoder, view_size
 from medssl.types import Batch, ViewSpec
@@ -150,7 +150,7 @@ def test_an_encoder_is_made_for_the_view_s_frames():
     data = data_of("cine", BoxConfig(size=(20, 32, 32)), (60, 32, 32))
     assert view_size(data, PolicyConfig(temporal=JITTER)) == (8, 32, 32)
     assert view_size(data, PolicyConfig(temporal=JITTER, size=(16, 16))) == (8, 16, 16)
-    vit = ViTConfig(size=(20, 32, 32), patch=(2, 8, 8), width=12, depth=1, heads=1)
+    vit = ViT.Config(size=(20, 32, 32), patch=(2, 8, 8), width=12, depth=1, heads=1)
     assert fitted_encoder(vit, data, PolicyConfig(temporal=JITTER)).config.size == (8, 32, 32)
 
 
@@ -158,7 +158,7 @@ def test_an_encoder_is_made_for_the_view_s_frames():
 def test_a_volume_s_slices_are_no_time(kind):
     data = data_of(kind, BoxConfig(), (20, 32, 32)[-3 if kind == "volume" else -2:])
     with pytest.raises(ConfigError, match=f"each case is one {kind}"):
-        fitted_encoder(ViTConfig(), data, PolicyConfig(temporal=JITTER))
+        fitted_encoder(ViT.Config(), data, PolicyConfig(temporal=JITTER))
 
 
 def test_time_is_refused_where_there_is_none_or_too_little():
