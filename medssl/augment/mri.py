@@ -1,4 +1,5 @@
-"""What magnetic resonance does to grey values: coil inhomogeneity, magnitude noise, arbitrary units per contrast."""
+"""What magnetic resonance does to grey values: coil inhomogeneity, magnitude noise, units of each contrast's own, thick
+slices. What happens line by line is in kspace.py."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from medssl.augment.transform import (
     normal_field,
     voxel_axes,
 )
+from medssl.errors import ConfigError
 
 
 class BiasField(Transform):
@@ -50,7 +52,7 @@ class BiasField(Transform):
             powers = torch.stack([place**power for power in range(self.config.order + 1)])
             field = torch.tensordot(field, powers, dims=([1], [0]))  # the axes of S take the powers' places in turn
         gain = field.exp_().unsqueeze(1).to(batch.dtype)
-        air = _least(batch) if self.config.air is None else self.config.air
+        air = least(batch) if self.config.air is None else self.config.air
         return (batch - air).mul_(gain).add_(air)
 
 
@@ -71,7 +73,7 @@ class Rician(Transform):
         return {"std": rng.uniform(0, self.config.std), "seed": rng.integers(2**63)}
 
     def apply(self, batch: Tensor, params: Stacked) -> Tensor:
-        std, air = column(params["std"], batch), _least(batch)
+        std, air = column(params["std"], batch), least(batch)
         real, imaginary = normal_field(batch, params["seed"], fields=2)
         return torch.addcmul(batch - air, real, std).square_().add_((imaginary * std).square_()).sqrt_().add_(air)
 
@@ -96,9 +98,53 @@ class ScaleShift(Transform):
         return torch.addcmul(column(params["shift"], batch), batch, column(params["scale"], batch))
 
 
-def _least(batch: Tensor) -> Tensor:
-    """Each channel's least value, (B, C, 1, ..., 1)."""
+class Anisotropy(Transform):
+    """One axis as a scanner with fewer, thicker voxels sees it: averaged over each, and drawn out again linearly.
+
+    A whole number of thick voxels, round(N / f), fills the N voxels of the axis. Each is the mean of what it covers,
+    where TorchIO's RandomAnisotropy picks voxels. Any range of values.
+    """
+
+    class Config(TransformConfig):
+        name: Literal["anisotropy"] = "anisotropy"
+        thickening: Strength
+        """The thick voxels' size f, in voxels, is drawn from 1 to 1 + thickening."""
+        axes: Annotated[tuple[Literal["k", "j", "i"], ...], Field(min_length=1)] = ("k", "j", "i")
+        """Each sample draws one of these, of which an image has no k."""
+
+    config: Config
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        axes = [axis for axis in self.config.axes if axis in "kji"[1 - len(shape):]]
+        if not axes:
+            raise ConfigError(f"anisotropy.axes is {self.config.axes}, but the images have {len(shape) - 1} axes",
+                              expected="volumes (K, J, I)", remedy="leave anisotropy.axes out")
+        return {"axis": "kji".index(axes[rng.integers(len(axes))]) - 3,
+                "factor": 1 + rng.uniform(0, self.config.thickening)}
+
+    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
+        for axis in params["axis"].unique().tolist():
+            factor = torch.where(params["axis"] == axis, params["factor"], 1)
+            coarse = _coarse(factor, batch.shape[axis]).to(batch.device, batch.dtype)  # (B, N, N)
+            coarse = coarse.reshape(len(batch), *[1] * (batch.ndim - 3), *coarse.shape[1:])
+            batch = (coarse @ batch.movedim(axis, -2)).movedim(-2, axis)
+        return batch
+
+
+def least(batch: Tensor) -> Tensor:
+    """Each channel's least value, (B, C, 1, ..., 1): what no signal was prepared as."""
     return batch.amin(dim=voxel_axes(batch), keepdim=True)
+
+
+def _coarse(factor: Tensor, size: int) -> Tensor:
+    """(B,) sizes of thick voxels -> (B, N, N) from N voxels to means over thick ones, and linearly back to N."""
+    count = (size / factor).round().clamp(min=1)[:, None, None]
+    width = size / count
+    fine, thick = torch.arange(size, dtype=width.dtype), torch.arange(size, dtype=width.dtype)[:, None]
+    covered = torch.minimum((thick + 1) * width, fine + 1) - torch.maximum(thick * width, fine)
+    average = covered.clamp(min=0) * (thick < count) / width
+    place = ((fine[:, None] + 0.5) / width - 0.5).clamp(min=0).minimum(count - 1)
+    return (1 - (place - fine).abs()).clamp(min=0) @ average
 
 
 @lru_cache

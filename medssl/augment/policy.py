@@ -6,16 +6,18 @@ from typing import Annotated, Union
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.augment.colour import ColourDrop, ColourJitter
 from medssl.augment.ct import HuShift, HuWindow, SliceThickness
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise, Sobel
-from medssl.augment.mri import BiasField, Rician, ScaleShift
+from medssl.augment.kspace import Ghosting, Gibbs, Motion
+from medssl.augment.mri import Anisotropy, BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
+from medssl.augment.temporal import Temporal, TemporalConfig
 from medssl.augment.transform import Params, Transform, apply_draws, stack
-from medssl.augment.ultrasound import DepthGain, Speckle
+from medssl.augment.ultrasound import DepthGain, Gain, Speckle, sector_of_view
 from medssl.augment.xray import Equalisation, Exposure, WindowJitter
 from medssl.config import Config
 from medssl.rng import stream
@@ -39,8 +41,13 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "bias_field": BiasField,
     "rician": Rician,
     "scale_shift": ScaleShift,
+    "anisotropy": Anisotropy,
+    "ghosting": Ghosting,
+    "gibbs": Gibbs,
+    "motion": Motion,
     "speckle": Speckle,
     "depth_gain": DepthGain,
+    "gain": Gain,
 }
 
 IntensityConfig = Annotated[
@@ -53,9 +60,17 @@ class PolicyConfig(Config):
 
     size: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=2, max_length=3)] | None = None
     """A view's voxels, (J, I), or (K, J, I) where spatial.axes is volume; null keeps the images' own size."""
+    temporal: TemporalConfig = TemporalConfig()
+    """For clips: which moments a view shows. Done first."""
     spatial: SpatialConfig = SpatialConfig()
     intensity: tuple[IntensityConfig, ...] = ()
     """Transforms of grey values, done in this order after the geometry, each by its `name` in `TRANSFORMS`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PolicyConfig:
+        if self.temporal != TemporalConfig() and self.spatial.axes == "volume":
+            raise ValueError("temporal is for clips, whose spatial.axes is plane")
+        return self
 
 
 class ViewPolicy:
@@ -67,19 +82,24 @@ class ViewPolicy:
 
     def __init__(self, config: PolicyConfig, spec: ViewSpec, seed: int) -> None:
         self.config, self.spec, self.seed = config, spec, seed
-        self.spatial = Spatial(config.spatial, config.size)
+        self.temporal, self.spatial = Temporal(config.temporal), Spatial(config.spatial, config.size)
         self.intensity = [TRANSFORMS[one.name](one) for one in config.intensity]
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Views:
         """image (B, C, *S) -> `spec.count` views (B, C, *size) of its dtype, on its device."""
         images, mask = [], batch.mask
+        fan = sector_of_view(batch.image, self.config.size) if self.config.spatial.keep_sector else None
         for view in range(self.spec.count):
+            moments = self._moments(batch, view)
+            clip = apply_draws(self.temporal.apply, batch.image.float(), moments)
             streams = self._streams(batch, "view", view)
-            boxes = [self.spatial.draw(rng, tuple(batch.image.shape[1:])) for rng in streams]
-            images.append(self._image(batch.image, boxes, streams))
+            boxes = [self.spatial.draw(rng, tuple(clip.shape[1:])) for rng in streams]
+            images.append(self._image(clip, boxes, streams, fan).to(batch.image.dtype))
             if view == 0 and mask is not None:
+                mask = apply_draws(self.temporal.apply_labels, mask, moments)
                 mask = apply_draws(self.spatial.apply_labels, mask, boxes)
+                mask = mask if fan is None else mask * fan[:, 0]
         return Views(images=tuple(images), drawn=self._drawn(batch), mask=mask, target=batch.target)
 
     def _streams(self, batch: Batch, name: str, *view: int) -> list[np.random.Generator]:
@@ -88,19 +108,28 @@ class ViewPolicy:
         return [stream(self.seed, name, epoch, case, *view)
                 for epoch, case in zip(epochs, batch.case_ids, strict=True)]
 
-    def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator]) -> Tensor:
-        """One view of every sample, computed in float32."""
-        view = apply_draws(self.spatial.apply, image.float(), boxes)
+    def _moments(self, batch: Batch, view: int) -> list[Params | None]:
+        """Each sample's time, from streams of its own: geometry and grey values are drawn alike with it and without."""
+        if not self.temporal.acts:
+            return [None] * len(batch.case_ids)
+        shape = tuple(batch.image.shape[1:])
+        return [self.temporal.draw(rng, shape) for rng in self._streams(batch, "time", view)]
+
+    def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator],
+               fan: Tensor | None) -> Tensor:
+        """One view of every sample; `image` is float32, and so is all that is computed of it."""
+        view = apply_draws(self.spatial.apply, image, boxes)
+        view = view if fan is None else view * fan
         for transform in self.intensity:
             chance, shape = transform.config.probability, tuple(view.shape[1:])
             draws = [transform.draw(rng, shape) if rng.random() < chance else None for rng in streams]
             view = apply_draws(transform.apply, view, draws)
-        return view.to(image.dtype)
+        return view
 
     def _drawn(self, batch: Batch) -> dict[str, Tensor]:
         """What the objective draws, from streams of its own: the same whatever augmentation the recipe sets."""
         if self.spec.draw is None:
             return {}
-        shape = (batch.image.shape[1], *self.spatial.output_size(tuple(batch.image.shape[2:])))
-        draws = stack([self.spec.draw(rng, shape) for rng in self._streams(batch, "objective")])
+        size = self.spatial.output_size(self.temporal.output_size(tuple(batch.image.shape[2:])))
+        draws = stack([self.spec.draw(rng, (batch.image.shape[1], *size)) for rng in self._streams(batch, "objective")])
         return {name: values.to(batch.image.device) for name, values in draws.items()}

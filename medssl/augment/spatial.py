@@ -50,6 +50,9 @@ class SpatialConfig(Config):
     """Largest shift either way, as a share of each axis."""
     flip: dict[Literal["k", "j", "i"], Probability] = {}
     """The chance of a flip along each axis. A flip along I moves the heart to the right side: think before using it."""
+    keep_sector: bool = False
+    """For ultrasound with values from 0, black: crops keep the probe, in the middle of the top edge, where it is, as a
+    smaller depth does; and whatever is done, the picture stays within the fan of the uncropped one, as do masks."""
     padding: Literal["zero", "border"] = "zero"
     """What lies outside the image: zeros, or its outermost voxels. Masks are 0 there, or the outermost label."""
 
@@ -63,6 +66,8 @@ class SpatialConfig(Config):
             raise ValueError("scale is a share of the image, at most 1")
         if self.axes == "plane" and "k" in self.flip:
             raise ValueError("flip along k needs axes: volume")
+        if self.axes == "volume" and self.keep_sector:
+            raise ValueError("keep_sector is for pictures and clips, whose axes are plane")
         return self
 
 
@@ -145,6 +150,8 @@ class Spatial:
                 third = math.exp((thin + rng.random() * (wide - thin)) / 3)
                 extent = [extent[0] / third**2, extent[1] * third, extent[2] * third]
             if all(e <= s for e, s in zip(extent, image, strict=True)):
+                if self.config.keep_sector:
+                    return [(image[0] - _largest(image, view)[0] + extent[0]) / 2, image[1] / 2], extent
                 return [e / 2 + rng.random() * (s - e) for e, s in zip(extent, image, strict=True)], extent
         return [side / 2 for side in image], _largest(image, view)
 
@@ -167,19 +174,11 @@ class Spatial:
         return [(batch.ndim - count + n, shrink[:, n]) for n in range(count) if (shrink[:, n] > 1).any()]
 
     def _sample_slices(self, batch: Tensor, place: Tensor) -> Tensor:
-        """(B, C, K, J, I) -> (B, C, K', J, I): linear between the slices on either side of `place` (B, K')."""
-        b, c, slices = batch.shape[:3]
-        index = (place - 0.5).clamp(0, slices - 1)
-        below = index.floor().long()
-        if torch.equal(index, torch.arange(slices, dtype=index.dtype).expand(b, -1)):
+        """(B, C, K, J, I) -> (B, C, K', J, I), padded where `place` (B, K') leaves the image."""
+        sampled = sample_slices(batch, place)
+        if sampled is batch:
             return batch
-        first = torch.arange(b * c).reshape(b, c, 1) * slices  # where each channel's slices begin
-        rows = batch.flatten(0, 2)
-        lower, upper = (rows.index_select(0, (first + near[:, None]).flatten().to(batch.device))
-                        for near in (below, (below + 1).clamp(max=slices - 1)))
-        weight = (index - below)[:, None].expand(b, c, -1).reshape(-1, 1, 1).to(batch.device, batch.dtype)
-        between = torch.lerp(lower, upper, weight).reshape(b, c, -1, *batch.shape[3:])
-        return self._pad_slices(between.transpose(1, 2), place, slices).transpose(1, 2)
+        return self._pad_slices(sampled.transpose(1, 2), place, batch.shape[2]).transpose(1, 2)
 
     def _sample_plane(self, batch: Tensor, params: Stacked, view: tuple[int, ...]) -> Tensor:
         """(B, C, ..., J, I) -> (B, C, ..., J', I'): bilinear, the same grid for all that lies before (J, I)."""
@@ -188,6 +187,21 @@ class Spatial:
         # bfloat16 cannot tell neighbouring places apart, so the grid stays float32, and the image must match it
         sampled = grid_sample(folded.to(grid.dtype), grid, padding_mode="border", align_corners=False)
         return self._pad_plane(sampled, grid).to(batch.dtype).reshape(*batch.shape[:-2], *view[-2:])
+
+
+def sample_slices(batch: Tensor, place: Tensor) -> Tensor:
+    """(B, C, K, J, I) -> (B, C, K', J, I): linear between the slices on either side of `place`, (B, K') on the host."""
+    b, c, slices = batch.shape[:3]
+    index = (place - 0.5).clamp(0, slices - 1)
+    below = index.floor().long()
+    if torch.equal(index, torch.arange(slices, dtype=index.dtype).expand(b, -1)):
+        return batch
+    first = torch.arange(b * c).reshape(b, c, 1) * slices  # where each channel's slices begin
+    rows = batch.flatten(0, 2)
+    lower, upper = (rows.index_select(0, (first + near[:, None]).flatten().to(batch.device))
+                    for near in (below, (below + 1).clamp(max=slices - 1)))
+    weight = (index - below)[:, None].expand(b, c, -1).reshape(-1, 1, 1).to(batch.device, batch.dtype)
+    return torch.lerp(lower, upper, weight).reshape(b, c, -1, *batch.shape[3:])
 
 
 def _largest(image: tuple[int, ...], view: tuple[int, ...]) -> list[float]:

@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.augment.spatial import SpatialConfig
+from medssl.augment.temporal import TemporalConfig
 from medssl.data.loader import stacked
 from medssl.data.source import Data
 from medssl.models import Encoder
@@ -76,7 +77,8 @@ def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
 
 def still(augment: PolicyConfig) -> PolicyConfig:
     """The policy without anything random: views of the same size, central and untouched."""
-    return PolicyConfig(size=augment.size, spatial=SpatialConfig(axes=augment.spatial.axes))
+    return PolicyConfig(size=augment.size, temporal=TemporalConfig(frames=augment.temporal.frames),
+                        spatial=SpatialConfig(axes=augment.spatial.axes))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medssl.augment.policy import PolicyConfig
+from medssl.augment.temporal import Temporal, TemporalConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError, LeakageError
 from medssl.models import Encoder, EncoderConfig, build_encoder
@@ -16,8 +17,10 @@ from medssl.train.run import patient_digest
 def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> Encoder:
     """A fresh encoder whose channels, axes and (for a ViT) picture size are those of the data.
 
-    Raises ConfigError where the size is not known before a case is read, or does not fit the patches.
+    Raises ConfigError where the size is not known before a case is read, or does not fit the patches, or where views
+    are to move in time that the data do not have.
     """
+    _require_time(data, augment)
     known = {"channels": data.channels}
     if "dims" in type(config).model_fields:
         known["dims"] = data.dims
@@ -29,7 +32,7 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
 def view_size(data: Data, augment: PolicyConfig) -> tuple[int, ...]:
     """Spatial size of what an encoder is given: the view's, else the box's, else the prepared case's."""
     case = data.cache.shape(data.cases["case_id"][0])[1:]
-    box = data.config.box.voxels(case)[-data.dims:]
+    box = Temporal(augment.temporal).output_size(data.config.box.voxels(case)[-data.dims:])
     if augment.size is None:
         return box
     return (*box[: len(box) - len(augment.size)], *augment.size)
@@ -94,8 +97,15 @@ def refuse_seen(run: Path, data: Data, judged: list[str]) -> None:
                            remedy="pretrain on the training patients of this very manifest and protocol")
 
 
+def _require_time(data: Data, augment: PolicyConfig) -> None:
+    kind = data.cases["kind"][0]
+    if augment.temporal != TemporalConfig() and kind != "cine":
+        raise ConfigError(f"augment.temporal is given, but each case is one {kind}", expected="clips",
+                          remedy="leave augment.temporal out")
+
+
 def _require_one_scale(data: Data, augment: PolicyConfig) -> None:
-    box = data.config.box.voxels(data.cache.shape(data.cases["case_id"][0])[1:])[-data.dims :]
+    box = view_size(data, augment.model_copy(update={"size": None}))
     if view_size(data, augment) != box:
         raise ConfigError(f"augment.size {augment.size} resamples the boxes {box} that a segmentation learns from",
                           expected="views of the boxes' own size", remedy="leave augment.size out: data.prepare sets "
