@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.transform import (
@@ -24,7 +25,7 @@ class Speckle(Transform):
 
     class Config(TransformConfig):
         name: Literal["speckle"] = "speckle"
-        std: Strength
+        std: Strength = Field(examples=[0.3])
         """Largest s: the noise's standard deviation as a share of the local brightness."""
 
     config: Config
@@ -45,7 +46,7 @@ class DepthGain(Transform):
 
     class Config(TransformConfig):
         name: Literal["depth_gain"] = "depth_gain"
-        slope: Strength
+        slope: Strength = Field(examples=[0.35])
         """s is drawn from -slope to slope; 0.35 is 3 dB between the middle and either end."""
 
     config: Config
