@@ -1,4 +1,4 @@
-"""A policy taken apart, for pictures and tests: each transform, and each kind of geometry, alone and at any strength."""
+"""A policy taken apart, for pictures and tests: each transform, and each kind of geometry, alone at any strength."""
 
 from __future__ import annotations
 

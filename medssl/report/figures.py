@@ -138,8 +138,11 @@ def save_views(path: Path, images: Sequence[np.ndarray]) -> None:
 
 @dataclass(frozen=True)
 class StrengthRow:
-    """A transform's row in `save_strengths`. images: (J, I) each, as prepared and then at each strength, None where there
-    is nothing to show; captions: one an image; notes: what the numbers in the captions mean."""
+    """A transform's row in `save_strengths`.
+
+    notes: how often it is done, and what the numbers in the captions mean.
+    images: (J, I) each, as prepared and then at each strength; None where there is nothing to show.
+    """
 
     title: str
     notes: Sequence[str]
