@@ -47,8 +47,8 @@ def test_a_part_at_its_whole_strength_is_itself_and_at_none_does_nothing(part):
 
 def test_the_same_draw_goes_as_far_as_the_strength():
     rotate = next(part for part in ALL if part.name == "rotate")
-    third, whole = (Spatial(rotate.at(share).spatial).draw(stream("case"), (1, 20, 20))["angle"] for share in (1 / 3, 1))
-    assert third == pytest.approx(whole / 3)
+    third, whole = (Spatial(rotate.at(share).spatial).draw(stream("case"), (1, 20, 20)) for share in (1 / 3, 1))
+    assert third["angle"] == pytest.approx(whole["angle"] / 3)
 
 
 def test_a_strength_without_a_typical_value_has_a_default():
