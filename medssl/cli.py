@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -175,6 +175,9 @@ def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
 def preview(
     recipe: Recipe, overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("preview.png"),
+    strengths: Annotated[Literal["recipe", "all"] | None, typer.Option(
+        help="Instead of views, one case under each transform alone, at a third, two thirds and the whole of its "
+             "strength: the recipe's transforms, or all that there are.")] = None,
 ) -> None:
     """A picture of what the model will see: each case as prepared, then its views.
 
@@ -182,13 +185,17 @@ def preview(
     """
     from medssl.data.source import open_data
     from medssl.recipe import load_any
-    from medssl.report.preview import draw_views
+    from medssl.report.preview import draw_strengths, draw_views
     from medssl.train.monitor import Bar
 
     config = load_any(recipe, overrides)
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
-    print(draw_views(config, out, data))
+    if strengths:
+        with Bar("preview") as progress:
+            print(draw_strengths(config, out, data, every=strengths == "all", progress=progress))
+    else:
+        print(draw_views(config, out, data))
 
 
 @app.command()

@@ -217,6 +217,10 @@ def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path],
     assert "in p.csv" in out
     assert medssl("preview", "pipelines/chexpert/curve.yaml", manifest, *SMALL, "--out", "v.png")[0] == 0
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
+    preview = ["preview", "pipelines/chexpert/simsiam.yaml", manifest, *SMALL, "--strengths", "recipe"]
+    assert medssl(*preview, "--out", "s.png")[:2] == (0, "s.png\n")
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert "does not augment" in medssl.refused(*preview, "augment.spatial={}", "augment.intensity=[]")
 
 
 def test_a_mistyped_arm_names_the_nearest(medssl: Terminal):

@@ -40,9 +40,9 @@ class Jitter(Transform):
 
     class Config(TransformConfig):
         name: Literal["jitter"] = "jitter"
-        brightness: Annotated[float, Field(ge=0, le=1)]
+        brightness: Annotated[float, Field(ge=0, le=1, examples=[0.4])]
         """The factor f is drawn from 1 - brightness to 1 + brightness."""
-        contrast: Annotated[float, Field(ge=0, le=1)]
+        contrast: Annotated[float, Field(ge=0, le=1, examples=[0.4])]
         """The factor c is drawn from 1 - contrast to 1 + contrast."""
         clip: tuple[float, float] | None = (0.0, 1.0)
         """The range that the result is clipped to; null for values that have no bounds, such as z-scores."""
@@ -66,7 +66,7 @@ class Gamma(Transform):
 
     class Config(TransformConfig):
         name: Literal["gamma"] = "gamma"
-        gamma: Strength
+        gamma: Strength = Field(examples=[0.5])
         """g is drawn from 1 / (1 + gamma) to 1 + gamma, uniform in its logarithm."""
 
     config: Config
@@ -85,7 +85,7 @@ class Noise(Transform):
 
     class Config(TransformConfig):
         name: Literal["noise"] = "noise"
-        std: Strength
+        std: Strength = Field(examples=[0.1])
         """Largest standard deviation, in the image's own units."""
 
     config: Config
@@ -103,7 +103,7 @@ class Blur(Transform):
 
     class Config(TransformConfig):
         name: Literal["blur"] = "blur"
-        sigma: Strength
+        sigma: Strength = Field(examples=[2.0])
         """Largest standard deviation, in voxels."""
         axes: Axes = "plane"
 
@@ -124,7 +124,7 @@ class Cutout(Transform):
 
     class Config(TransformConfig):
         name: Literal["cutout"] = "cutout"
-        size: Annotated[float, Field(ge=0, le=1)]
+        size: Annotated[float, Field(ge=0, le=1, examples=[0.5])]
         """Largest side of the box, as a share of each axis."""
         axes: Axes = "plane"
 

@@ -32,7 +32,7 @@ class BiasField(Transform):
 
     class Config(TransformConfig):
         name: Literal["bias_field"] = "bias_field"
-        strength: Strength
+        strength: Strength = Field(examples=[0.3])
         """Each coefficient is drawn from -strength to strength; coordinates run from -1 to 1 along each axis."""
         order: Annotated[int, Field(ge=1, le=5)] = 3
         """The polynomial's total degree."""
@@ -64,7 +64,7 @@ class Rician(Transform):
 
     class Config(TransformConfig):
         name: Literal["rician"] = "rician"
-        std: Strength
+        std: Strength = Field(examples=[0.2])
         """Largest standard deviation of either part of the complex noise, in the image's own units."""
 
     config: Config
@@ -83,9 +83,9 @@ class ScaleShift(Transform):
 
     class Config(TransformConfig):
         name: Literal["scale_shift"] = "scale_shift"
-        scale: Strength
+        scale: Strength = Field(examples=[0.1])
         """a is drawn from 1 - scale to 1 + scale."""
-        shift: Strength
+        shift: Strength = Field(examples=[0.1])
         """b is drawn from -shift to shift, in the image's own units (standard deviations where z-scored)."""
 
     config: Config

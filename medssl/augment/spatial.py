@@ -77,7 +77,8 @@ class Spatial:
     def __init__(self, config: SpatialConfig, size: tuple[int, ...] | None = None) -> None:
         self.config, self.size = config, size
         self.crops = config.scale != (1, 1) or config.ratio != (1, 1)
-        self.pads = config.padding == "zero" and bool(config.rotate or config.translate)
+        self.moves = bool(config.rotate or config.translate)
+        self.pads = config.padding == "zero" and self.moves
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The view's S for an image's S; ConfigError where `axes` and `size` do not fit the image."""
@@ -114,6 +115,8 @@ class Spatial:
     def apply(self, batch: Tensor, params: Stacked) -> Tensor:
         """(B, C, *S) -> (B, C, *view), linear interpolation."""
         view = self.output_size(tuple(batch.shape[2:]))
+        if not (self.crops or self.moves) and view == tuple(batch.shape[2:]):
+            return _flip(batch, params)
         for axis, shrink in self._shrinking(batch, params, view):
             batch = smooth(batch, _triangles(shrink), axis)
         if params["centre"].shape[1] == 3:
@@ -187,6 +190,15 @@ class Spatial:
         # bfloat16 cannot tell neighbouring places apart, so the grid stays float32, and the image must match it
         sampled = grid_sample(folded.to(grid.dtype), grid, padding_mode="border", align_corners=False)
         return self._pad_plane(sampled, grid).to(batch.dtype).reshape(*batch.shape[:-2], *view[-2:])
+
+
+def _flip(batch: Tensor, params: Stacked) -> Tensor:
+    """(B, C, *S) with the axes whose extent is negative turned round, voxel for voxel."""
+    for axis, flipped in enumerate((params["extent"] < 0).unbind(1), start=-params["extent"].shape[1]):
+        if flipped.any():
+            here = flipped.to(batch.device).reshape(-1, *[1] * (batch.ndim - 1))
+            batch = torch.where(here, batch.flip(axis), batch)
+    return batch
 
 
 def sample_slices(batch: Tensor, place: Tensor) -> Tensor:

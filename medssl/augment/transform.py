@@ -29,12 +29,24 @@ Axes = Literal["plane", "volume"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
-"""The draw is uniform between no effect, which is 0, and this. A recipe must state it: there is no default."""
+"""The draw is uniform between no effect, which is 0, and this. A recipe must state it: there is no default.
+
+`std: Strength = Field(examples=[0.1])` names a typical one, for pictures of what the transform does.
+"""
+
+TYPICAL = 0.5
+"""The strength that pictures show where its field names none."""
 
 
 class TransformConfig(Config):
     probability: Probability = 1.0
     """The chance that a sample is touched at all. A sample that is spared stays as it was, bit for bit."""
+
+    @classmethod
+    def typical(cls) -> dict[str, float]:
+        """The strengths, which are the fields that a recipe must state, each with a typical value."""
+        return {name: (field.examples or [TYPICAL])[0] for name, field in cls.model_fields.items()
+                if field.is_required()}
 
 
 class Transform(ABC):

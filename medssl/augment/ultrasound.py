@@ -39,7 +39,7 @@ class Speckle(Transform):
 
     class Config(TransformConfig):
         name: Literal["speckle"] = "speckle"
-        std: Strength
+        std: Strength = Field(examples=[0.3])
         """Largest s: the noise's standard deviation as a share of the local brightness."""
         grain: Annotated[float, Field(ge=0)] = 0.0
         """The size of real speckle: n is smoothed by a Gaussian of this standard deviation, in pixels. 0 is white."""
@@ -66,7 +66,7 @@ class DepthGain(Transform):
 
     class Config(TransformConfig):
         name: Literal["depth_gain"] = "depth_gain"
-        slope: Strength
+        slope: Strength = Field(examples=[0.35])
         """s is drawn from -slope to slope; 0.35 is 3 dB between the middle and either end."""
 
     config: Config

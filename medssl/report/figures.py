@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,45 @@ def save_views(path: Path, images: Sequence[np.ndarray]) -> None:
     """
     names = ["original", *(f"view {number}" for number in range(1, len(images)))]
     _save_grid(path, [[stack[row] for stack in images] for row in range(len(images[0]))], names)
+
+
+@dataclass(frozen=True)
+class StrengthRow:
+    """A transform's row in `save_strengths`.
+
+    notes: how often it is done, and what the numbers in the captions mean.
+    images: (J, I) each, as prepared and then at each strength; None where there is nothing to show.
+    """
+
+    title: str
+    notes: Sequence[str]
+    images: Sequence[np.ndarray | None]
+    captions: Sequence[str]
+
+
+def save_strengths(path: Path, rows: Sequence[StrengthRow], heading: str) -> None:
+    """Writes a PNG: a row a transform, told on the left; its images all share the first one's range of greys."""
+    columns, (height, width) = len(rows[0].images), rows[0].images[0].shape
+    side = WIDE / (columns + 1)
+    lines = sum(max(caption.count("\n") + 1 for caption in row.captions) for row in rows)
+    with drawing():
+        figure = new_figure(WIDE, len(rows) * (max(side * height / width, 0.9) + 0.1) + 0.16 * lines + 0.3)
+        figure.suptitle(heading, x=0.006, ha="left", fontsize=9.5)
+        grid = figure.subplots(len(rows), columns + 1, squeeze=False)
+        for (label, *cells), row in zip(grid, rows, strict=True):
+            label.set_axis_off()
+            notes = "\n".join(_wrap(note, 31) for note in row.notes)
+            for text, place, style in ((row.title, 1.0, {"fontweight": "bold", "fontsize": 10}),
+                                       (notes, 0.88, {"fontsize": 7.5, "linespacing": 1.35})):
+                label.text(0, place, text, va="top", transform=label.transAxes, in_layout=False, **style)
+            for axes, image, caption in zip(cells, row.images, row.captions, strict=True):
+                if image is None:
+                    axes.set_axis_off()
+                    continue
+                _show(axes, image, window=row.images[0])
+                axes.set_title(caption, fontsize=8, fontweight="normal", pad=3)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
 
 
 def save_reconstructions(path: Path, originals: np.ndarray, masked: np.ndarray, reconstructions: np.ndarray) -> None:

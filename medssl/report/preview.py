@@ -1,24 +1,36 @@
-"""Pictures of what a model sees and makes of it: augmented views, and reconstructions of hidden blocks."""
+"""Pictures of what a model sees and makes of it: augmented views, each transform alone, and reconstructions."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from medssl.augment.policy import ViewPolicy
+from medssl.augment.parts import Part, other_transforms, parts
+from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
+from medssl.errors import ConfigError
 from medssl.evaluate.predict import still
 from medssl.objectives import build_objective
-from medssl.report.figures import save_reconstructions, save_views
+from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
+from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
 from medssl.train.pretrain import PretrainConfig
 from medssl.types import Batch, ViewSpec
 
+log = logging.getLogger(__name__)
+
 CASES = 6
 VIEWS = 4
+SHARES = (1 / 3, 2 / 3, 1.0)
+"""The strengths that each transform is shown at, as shares of the recipe's."""
+DRAWS = 8
+"""So many draws are tried, and that which changes the image most is shown."""
 
 
 def draw_views(config, out: Path, data: Data | None = None) -> Path:
@@ -28,6 +40,34 @@ def draw_views(config, out: Path, data: Data | None = None) -> Path:
     original = ViewPolicy(still(config.augment), ViewSpec(), 0)(batch).images
     views = ViewPolicy(config.augment, ViewSpec(count=VIEWS), _seed(config))(batch).images
     save_views(out, [_plane(image) for image in (*original, *views)])
+    return out
+
+
+def draw_strengths(config, out: Path, data: Data, every: bool = False,
+                   progress: Callable[[int, int], None] | None = None) -> Path:
+    """Writes a PNG: a row for each transform of the recipe, alone, at growing shares of its strength, on one case.
+
+    Args:
+        every: the transforms that the recipe does not use as well, at a typical strength.
+
+    Raises ConfigError where there is nothing to show.
+    """
+    case, rows = _telling_case(config, data), []
+    shown = parts(config.augment) + (other_transforms(config.augment) if every else [])
+    if not shown:
+        raise ConfigError("This recipe does not augment", expected="augment.spatial or augment.intensity in it",
+                          remedy="add some, or see every transform on your scans with --strengths all")
+    for done, part in enumerate(shown, 1):
+        try:
+            rows.append(_strength_row(part, case, config))
+        except ConfigError as error:
+            if part.chance:
+                raise
+            log.warning("%s is left out: %s", part.name, error)
+        if progress:
+            progress(done, len(shown))
+    save_strengths(out, rows, "Each transform alone, on one case: as prepared, then the same draw at a third, "
+                   "two thirds and the whole of its strength")
     return out
 
 
@@ -50,6 +90,35 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         save_reconstructions(pictures / "reconstruction.png", *stacks)
 
 
+def _strength_row(part: Part, case: Batch, config) -> StrengthRow:
+    """The same draw at every strength."""
+    def view(policy: PolicyConfig, draw: int = 0) -> torch.Tensor:
+        return ViewPolicy(policy, ViewSpec(), _seed(config))(replace(case, epochs=[draw])).images[0]
+
+    original = view(still(config.augment))
+    draw = max(range(DRAWS), key=lambda draw: float((view(part.policy, draw) - original).abs().mean()))
+    images, captions = [original], ["as prepared"]
+    for share in SHARES:
+        values = [f"{field} {_number(value)}" for field, value in part.values(share).items()]
+        images.append(view(part.at(share), draw) if values or share == 1 else None)
+        captions.append("\n".join(values) or part.name)
+    pictures = [None if image is None else _plane_and_section(image) for image in images]
+    return StrengthRow(part.name.replace("_", " "), _notes(part), pictures, captions)
+
+
+def _notes(part: Part) -> list[str]:
+    """How often, and what each strength means: the first sentence of its field's description, which names the unit."""
+    fields = type(part.config).model_fields
+    meanings = [f"{name}: {' '.join(fields[name].description.split()).split('. ')[0].rstrip('.')}"
+                for name in part.neutral if fields[name].description]
+    often = f"on {percent(part.chance)} of the samples" if part.chance else "not in the recipe; a typical strength"
+    return [often, *meanings]
+
+
+def _number(value: float | tuple[float, ...]) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else " to ".join(f"{end:.3g}" for end in value)
+
+
 def _objective_state(run: Path) -> dict[str, torch.Tensor]:
     """The whole objective, heads included, from the run's last checkpoint."""
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")["module"]
@@ -58,6 +127,13 @@ def _objective_state(run: Path) -> dict[str, torch.Tensor]:
 def _batch(config, data: Data) -> Batch:
     cases = data.cases.filter(data.cases["split"] == "train")
     return Loader(data.cache, cases["case_id"].to_list(), config.data.box, CASES, _seed(config)).batch(0)
+
+
+def _telling_case(config, data: Data) -> Batch:
+    """Of some cases that with most to see in its middle slice: a box may lie in the air."""
+    batch = _batch(config, data)
+    most = int(np.argmax([plane.std() for plane in _plane(batch.image)]))
+    return Batch([batch.case_ids[most]], batch.image[most : most + 1])
 
 
 def _seed(config) -> int:
@@ -69,3 +145,17 @@ def _plane(image: torch.Tensor) -> np.ndarray:
     """(B, C, *S) -> (B, J, I): the first channel, and the middle slice or frame."""
     plane = image[:, 0]
     return (plane if plane.ndim == 3 else plane[:, plane.shape[1] // 2]).float().numpy()
+
+
+def _plane_and_section(image: torch.Tensor) -> np.ndarray:
+    """(1, C, *S) -> (J, I'): the middle slice or frame and, beside it, the section through its middle column.
+
+    The section is a volume's side view, and a clip's motion over time (M-mode): what acts across slices or frames shows
+    there. A thin stack of them is widened to half a plane.
+    """
+    (plane,) = _plane(image)
+    if image.ndim == 4:
+        return plane
+    section = image[0, 0, :, :, image.shape[-1] // 2].T.float().numpy()  # (J, K)
+    section = section.repeat(max(1, round(plane.shape[1] / 2 / section.shape[1])), axis=1)
+    return np.concatenate([plane, np.full((len(plane), 2), np.nan), section], axis=1)

@@ -1,0 +1,83 @@
+"""A policy taken apart, for pictures and tests: each transform, and each kind of geometry, alone at any strength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medssl.augment.policy import TRANSFORMS, PolicyConfig
+from medssl.augment.spatial import SpatialConfig
+from medssl.augment.transform import TransformConfig
+
+_GEOMETRY = {"crop": ("scale", "ratio"), "rotate": ("rotate",), "translate": ("translate",)}
+_STILL = SpatialConfig()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a policy does to an image.
+
+    policy: does that alone, and always.
+    chance: how often the policy that it was taken from does it, 0 to 1.
+    neutral: the fields of `config` that say how strong it is, each with the value at which it does nothing; empty for a
+        flip, which is done or not.
+    """
+
+    name: str
+    policy: PolicyConfig
+    chance: float
+    neutral: Mapping[str, Any]
+
+    @property
+    def config(self) -> SpatialConfig | TransformConfig:
+        return self.policy.intensity[0] if self.policy.intensity else self.policy.spatial
+
+    def values(self, share: float = 1.0) -> dict[str, Any]:
+        """The strengths at a share, 0 to 1, of what they are. The same draw then goes that share of the way."""
+        return {name: _between(neutral, getattr(self.config, name), share) for name, neutral in self.neutral.items()}
+
+    def at(self, share: float) -> PolicyConfig:
+        """The policy at a share of its strength: 0 changes nothing, 1 is `policy`."""
+        config = self.config.model_copy(update=self.values(share))
+        place = {"intensity": (config,)} if self.policy.intensity else {"spatial": config}
+        return self.policy.model_copy(update=place)
+
+
+def parts(policy: PolicyConfig) -> list[Part]:
+    """What `policy` does, in its order: crop, rotation, translation, a flip of each axis, then the transforms."""
+    spatial, found = policy.spatial, []
+    for name, fields in _GEOMETRY.items():
+        values = {field: getattr(spatial, field) for field in fields}
+        neutral = {field: getattr(_STILL, field) for field in fields if values[field] != getattr(_STILL, field)}
+        if neutral:
+            found.append(Part(name, _alone(policy, **values), spatial.probability, neutral))
+    found += [Part(f"flip {axis}", _alone(policy, flip={axis: 1.0}), spatial.probability * chance, {})
+              for axis, chance in spatial.flip.items() if chance]
+    return found + [_transform(policy, config, config.probability) for config in policy.intensity]
+
+
+def other_transforms(policy: PolicyConfig) -> list[Part]:
+    """Every transform of the table that `policy` does not use, at a typical strength."""
+    used = {config.name for config in policy.intensity}
+    return [_transform(policy, kind.Config(**kind.Config.typical()), 0.0)
+            for name, kind in TRANSFORMS.items() if name not in used]
+
+
+def _alone(policy: PolicyConfig, **spatial: Any) -> PolicyConfig:
+    """Views of the same size with this geometry and nothing else."""
+    return PolicyConfig(size=policy.size,
+                        spatial=SpatialConfig(axes=policy.spatial.axes, padding=policy.spatial.padding, **spatial))
+
+
+def _transform(policy: PolicyConfig, config: TransformConfig, chance: float) -> Part:
+    always = config.model_copy(update={"probability": 1.0})
+    neutral = dict.fromkeys(type(config).typical(), 0.0)
+    return Part(config.name, _alone(policy).model_copy(update={"intensity": (always,)}), chance, neutral)
+
+
+def _between(neutral: Any, value: Any, share: float) -> Any:
+    """Exact at either end."""
+    if isinstance(value, tuple):
+        return tuple(_between(n, v, share) for n, v in zip(neutral, value, strict=True))
+    return (1 - share) * neutral + share * value

@@ -1,0 +1,77 @@
+"""The picture of each transform at three strengths: what stands in its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_sets import discs  # noqa: F401 (fixture)
+
+from medssl.augment import TRANSFORMS, PolicyConfig, SpatialConfig
+from medssl.data.source import DataConfig, open_data
+from medssl.errors import ConfigError
+from medssl.report import preview
+from medssl.report.figures import StrengthRow, save_strengths
+
+JITTER = TRANSFORMS["jitter"].Config(brightness=0.6, contrast=0.0, probability=0.5)
+POLICY = PolicyConfig(size=(20, 16), spatial=SpatialConfig(rotate=30, flip={"i": 0.5}), intensity=[JITTER])
+
+
+@pytest.fixture
+def rows(discs: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    """The rows that are drawn for a policy."""
+    data = open_data(discs)
+
+    def drawn(policy: PolicyConfig, every: bool = False) -> list[StrengthRow]:
+        found = []
+        monkeypatch.setattr(preview, "save_strengths", lambda path, rows, heading: found.extend(rows))
+        preview.draw_strengths(SimpleNamespace(data=discs, augment=policy, seed=0), tmp_path / "s.png", data, every)
+        return found
+
+    return drawn
+
+
+def test_each_transform_of_the_recipe_has_a_row_of_its_own_at_growing_strength(rows):
+    rotate, flip, jitter = rows(POLICY)
+    assert [rotate.title, flip.title, jitter.title] == ["rotate", "flip i", "jitter"]
+    assert rotate.captions == ["as prepared", "rotate 10", "rotate 20", "rotate 30"]
+    assert jitter.captions[1] == "brightness 0.2\ncontrast 0"
+    assert jitter.notes[0] == "on 50 % of the samples"
+    assert "in degrees" in " ".join(rotate.notes)
+    original, third, two_thirds, whole = jitter.images
+    change = [float(np.abs(image - original).mean()) for image in (third, two_thirds, whole)]
+    assert 0 < change[0] < change[1] < change[2]
+    assert original.shape == (20, 16)
+    assert flip.images[1:3] == [None, None]
+    np.testing.assert_array_equal(flip.images[3], flip.images[0][:, ::-1])
+
+
+def test_all_adds_what_the_recipe_does_not_use(rows):
+    shown = rows(POLICY, every=True)
+    assert len(shown) == 3 + len(TRANSFORMS) - 1
+    assert shown[-1].notes[0] == "not in the recipe; a typical strength"
+    with pytest.raises(ConfigError, match="does not augment"):
+        rows(PolicyConfig())
+
+
+def test_a_clip_shows_its_middle_frame_and_its_middle_column_over_time():
+    clip = torch.arange(4 * 6 * 10.0).reshape(1, 1, 4, 6, 10)
+    picture = preview._plane_and_section(clip)
+    np.testing.assert_array_equal(picture[:, :10], clip[0, 0, 2])
+    assert np.isnan(picture[:, 10:12]).all()
+    np.testing.assert_array_equal(picture[:, 12:], clip[0, 0, :, :, 5].T)
+
+
+def test_the_picture_is_a_grid_with_a_row_a_transform(tmp_path):
+    image = np.linspace(0, 1, 20 * 16).reshape(20, 16)
+    row = StrengthRow("blur", ["sigma: in voxels"], [image, None, None, 1 - image], ["as prepared", "", "", "blur 1"])
+    save_strengths(tmp_path / "new" / "one.png", [row], "heading")
+    save_strengths(tmp_path / "three.png", [row] * 3, "heading")
+    one, three = (np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("new/one.png", "three.png"))
+    assert one.shape[1] == three.shape[1]
+    assert three.shape[0] > 2 * one.shape[0]
+    assert one.std() > 30
