@@ -1,10 +1,12 @@
-"""MAE's loss against loops, and what the loss and the encoder may and may not see."""
+"""MAE against an independent reference and against loops, and what the loss and the encoder may and may not see."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from double import assert_same, float64, gradients
+from reference_mae import mae_loss
 
 from medssl.augment.transform import stack
 from medssl.errors import ConfigError, TrainingError
@@ -54,6 +56,21 @@ def naive_loss(mae, views):
                     group /= np.sqrt((group**2).sum() / (len(group) - 1) + 1e-6)
             errors.append(((predicted[place] - torch.from_numpy(target.ravel())) ** 2).mean())
     return sum(errors) / len(errors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_model_is_the_papers_to_the_last_digits(kind):
+    with float64():
+        mae = make(*KINDS[kind])
+        for parameter in mae.parameters():  # biases too, which start at 0
+            torch.nn.init.normal_(parameter, std=0.5)
+        views = views_for(mae)
+        loss = mae(views)[0]
+        ours = gradients(loss, mae)
+        weights = dict(mae.named_parameters())
+        reference = mae_loss(weights, views.images[0], views.drawn["hidden"], heads=2, per_channel=mae.config.tube)
+        assert loss.item() == pytest.approx(reference.item(), rel=1e-9)
+        assert_same(ours, gradients(reference, mae))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,6 +166,12 @@ def test_saying_the_mean_explains_nothing():
     mae._predict = lambda views, patches, visible, hidden: hidden_pixels.mean()
     _, health = mae(views)
     assert health["explained_variance"].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_three_quarters_are_hidden_unless_told_otherwise():
+    mae = MAE(ViT(ViT.Config(size=(32, 32), patch=(4, 4), width=8, heads=2, depth=1)), MAE.Config())
+    assert views_for(mae).drawn["hidden"].sum(1).tolist() == [48, 48, 48]
+    assert mae.config.normalise_target
 
 
 def test_split_tokens_numbers_the_visible_and_the_hidden():
