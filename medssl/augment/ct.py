@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.augment.intensity import through_window
@@ -43,9 +43,9 @@ class HuWindow(Transform):
 
     class Config(InWindow):
         name: Literal["hu_window"] = "hu_window"
-        centre: Strength
+        centre: Strength = Field(examples=[0.1])
         """The centre is moved by -centre to centre HU."""
-        width: Strength
+        width: Strength = Field(examples=[0.3])
         """The width is drawn from 1 / (1 + width) to 1 + width times the prepared one, uniform in its logarithm."""
 
     config: Config
@@ -63,7 +63,7 @@ class HuShift(Transform):
 
     class Config(InWindow):
         name: Literal["hu_shift"] = "hu_shift"
-        shift: Strength
+        shift: Strength = Field(examples=[0.05])
         """b is drawn from -shift to shift HU."""
 
     config: Config
@@ -85,7 +85,7 @@ class SliceThickness(Transform):
 
     class Config(TransformConfig):
         name: Literal["slice_thickness"] = "slice_thickness"
-        slices: Strength
+        slices: Strength = Field(examples=[4.0])
         """The thickness is drawn from 1 to 1 + slices of the image's own slices."""
 
     config: Config

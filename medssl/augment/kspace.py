@@ -104,9 +104,9 @@ class Motion(Transform):
 
     class Config(TransformConfig):
         name: Literal["motion"] = "motion"
-        translate: Strength
+        translate: Strength = Field(examples=[3.0])
         """Largest shift along J and along I, in voxels."""
-        rotate: Annotated[float, Field(ge=0, le=180)]
+        rotate: Annotated[float, Field(ge=0, le=180, examples=[5.0])]
         """Largest turn either way, in degrees; 0 is several times faster. Assumes that J and I have one spacing."""
         moves: PositiveInt = 2
         """How often the head moves, at any time of the measurement."""

@@ -107,7 +107,7 @@ class Anisotropy(Transform):
 
     class Config(TransformConfig):
         name: Literal["anisotropy"] = "anisotropy"
-        thickening: Strength
+        thickening: Strength = Field(examples=[4.0])
         """The thick voxels' size f, in voxels, is drawn from 1 to 1 + thickening."""
         axes: Annotated[tuple[Literal["k", "j", "i"], ...], Field(min_length=1)] = ("k", "j", "i")
         """Each sample draws one of these, of which an image has no k."""

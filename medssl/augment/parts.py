@@ -8,9 +8,11 @@ from typing import Any
 
 from medssl.augment.policy import TRANSFORMS, PolicyConfig
 from medssl.augment.spatial import SpatialConfig
+from medssl.augment.temporal import TemporalConfig
 from medssl.augment.transform import TransformConfig
 
 _GEOMETRY = {"crop": ("scale", "ratio"), "rotate": ("rotate",), "translate": ("translate",)}
+_TIME = {"speed": "speed", "phase": "shift"}
 _STILL = SpatialConfig()
 
 
@@ -30,8 +32,10 @@ class Part:
     neutral: Mapping[str, Any]
 
     @property
-    def config(self) -> SpatialConfig | TransformConfig:
-        return self.policy.intensity[0] if self.policy.intensity else self.policy.spatial
+    def config(self) -> TemporalConfig | SpatialConfig | TransformConfig:
+        if self.policy.intensity:
+            return self.policy.intensity[0]
+        return self.policy.spatial if self.policy.spatial != self.policy.still().spatial else self.policy.temporal
 
     def values(self, share: float = 1.0) -> dict[str, Any]:
         """The strengths at a share, 0 to 1, of what they are. The same draw then goes that share of the way."""
@@ -40,13 +44,17 @@ class Part:
     def at(self, share: float) -> PolicyConfig:
         """The policy at a share of its strength: 0 changes nothing, 1 is `policy`."""
         config = self.config.model_copy(update=self.values(share))
-        place = {"intensity": (config,)} if self.policy.intensity else {"spatial": config}
-        return self.policy.model_copy(update=place)
+        place = {TemporalConfig: "temporal", SpatialConfig: "spatial"}.get(type(config))
+        return self.policy.model_copy(update={place: config} if place else {"intensity": (config,)})
 
 
 def parts(policy: PolicyConfig) -> list[Part]:
-    """What `policy` does, in its order: crop, rotation, translation, a flip of each axis, then the transforms."""
+    """What `policy` does, in its order: speed, phase, crop, rotation, translation, each axis' flip, the transforms."""
     spatial, found = policy.spatial, []
+    for name, field in _TIME.items():
+        if value := getattr(policy.temporal, field):
+            time = TemporalConfig(frames=policy.temporal.frames, **{field: value})
+            found.append(Part(name, _alone(policy).model_copy(update={"temporal": time}), 1.0, {field: 0.0}))
     for name, fields in _GEOMETRY.items():
         values = {field: getattr(spatial, field) for field in fields}
         neutral = {field: getattr(_STILL, field) for field in fields if values[field] != getattr(_STILL, field)}
@@ -66,7 +74,7 @@ def other_transforms(policy: PolicyConfig) -> list[Part]:
 
 def _alone(policy: PolicyConfig, **spatial: Any) -> PolicyConfig:
     """Views of the same size with this geometry and nothing else."""
-    return PolicyConfig(size=policy.size,
+    return PolicyConfig(size=policy.size, temporal=TemporalConfig(frames=policy.temporal.frames),
                         spatial=SpatialConfig(axes=policy.spatial.axes, padding=policy.spatial.padding, **spatial))
 
 

@@ -72,6 +72,11 @@ class PolicyConfig(Config):
             raise ValueError("temporal is for clips, whose spatial.axes is plane")
         return self
 
+    def still(self) -> PolicyConfig:
+        """The policy without anything random: views of the same size, central and untouched."""
+        return PolicyConfig(size=self.size, temporal=TemporalConfig(frames=self.temporal.frames),
+                            spatial=SpatialConfig(axes=self.spatial.axes))
+
 
 class ViewPolicy:
     """Makes the views that `spec` asks for. Every sample draws from streams of its own, named by seed, epoch, case and

@@ -87,7 +87,7 @@ class Gain(Transform):
 
     class Config(TransformConfig):
         name: Literal["gain"] = "gain"
-        gain: Strength
+        gain: Strength = Field(examples=[12.0])
         """g is drawn from -gain to gain, in dB of echo amplitude."""
         dynamic_range: PositiveFloat = 60.0
         """r, in dB."""

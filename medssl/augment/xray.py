@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.blend import Blend
@@ -32,7 +33,7 @@ class Exposure(Transform):
 
     class Config(TransformConfig):
         name: Literal["exposure"] = "exposure"
-        offset: Strength
+        offset: Strength = Field(examples=[0.15])
         """b is drawn from -offset to offset: log(factor) / log(largest / smallest signal shown). 0.15 doubles or halves
         the dose of an image that shows two decades, since log 2 / log 100 = 0.15."""
 
@@ -53,9 +54,9 @@ class WindowJitter(Transform):
 
     class Config(TransformConfig):
         name: Literal["window_jitter"] = "window_jitter"
-        centre: Strength
+        centre: Strength = Field(examples=[0.1])
         """The centre is moved by -centre to centre, as a share of the displayed range."""
-        width: Strength
+        width: Strength = Field(examples=[0.3])
         """The width is drawn from 1 / (1 + width) to 1 + width, uniform in its logarithm."""
 
     config: Config

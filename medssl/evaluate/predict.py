@@ -11,8 +11,6 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
-from medssl.augment.spatial import SpatialConfig
-from medssl.augment.temporal import TemporalConfig
 from medssl.data.loader import stacked
 from medssl.data.source import Data
 from medssl.models import Encoder
@@ -75,19 +73,13 @@ def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
     return stacked([pool(box, size).numpy() for box in boxes]).flatten(1).numpy()
 
 
-def still(augment: PolicyConfig) -> PolicyConfig:
-    """The policy without anything random: views of the same size, central and untouched."""
-    return PolicyConfig(size=augment.size, temporal=TemporalConfig(frames=augment.temporal.frames),
-                        spatial=SpatialConfig(axes=augment.spatial.axes))
-
-
 @torch.no_grad()
 def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
               batch_size: int) -> np.ndarray:
     """Mean over a case's boxes of score(images (B, C, *S)) -> (B, n)."""
     fabric = launch(precision, module)
     module.eval().to(fabric.device)
-    policy = ViewPolicy(still(augment), ViewSpec(), seed=0)
+    policy = ViewPolicy(augment.still(), ViewSpec(), seed=0)
     sums: dict[str, list[np.ndarray]] = {}
     queue = [(case_id, share) for case_id in cases["case_id"] for share in _places(data, case_id)]
     for start in range(0, len(queue), batch_size):

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from medssl.config import Config as StrictConfig
 from medssl.errors import TrainingError
 from medssl.models import Encoder
+from medssl.models.collective import gathered
+from medssl.objectives.monitors import feature_std
 from medssl.objectives.objective import Objective
-from medssl.objectives.simsiam import feature_std
 from medssl.types import Views, ViewSpec
 
 
@@ -44,7 +45,7 @@ class Exemplar(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Two views (B, C, *S), B at least 2. The loss lies in [0, margin + 2]."""
         first, second = (self.projector(self.encoder(image).pooled) for image in views.images)
-        loss, health = triplet_loss(first, second, self.config.margin)
+        loss, health = triplet_loss(gathered(first), gathered(second), self.config.margin)
         return loss, health | {"feature_std": feature_std(first)}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.models import DenseHead, Encoder, UNetDecoder
+from medssl.models.collective import gathered, processes
 from medssl.objectives.objective import Objective
 
 
@@ -27,8 +28,12 @@ class Painting(Objective):
 
 
 def mean_over(values: Tensor, voxels: Tensor) -> Tensor:
-    """Mean () of values (B, C, *S) over voxels (B, 1, *S) bool, 0 where there are none."""
-    return (values * voxels).sum() / (voxels.sum() * values.shape[1]).clamp_min(1)
+    """Mean () of values (B, C, *S) over voxels (B, 1, *S) bool, 0 where there are none.
+
+    Where processes share the batch, the mean of theirs is the mean over the voxels of all.
+    """
+    count = gathered(voxels.sum()[None]).sum() / processes()
+    return (values * voxels).sum() / (count * values.shape[1]).clamp_min(1)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
-from medssl.evaluate.predict import still
 from medssl.objectives import build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
@@ -37,7 +36,7 @@ def draw_views(config, out: Path, data: Data | None = None) -> Path:
     """Writes a PNG: a row a case, as prepared and then as augmented, of any recipe with data and augment."""
     data = data or open_data(config.data)
     batch = _batch(config, data)
-    original = ViewPolicy(still(config.augment), ViewSpec(), 0)(batch).images
+    original = ViewPolicy(config.augment.still(), ViewSpec(), 0)(batch).images
     views = ViewPolicy(config.augment, ViewSpec(count=VIEWS), _seed(config))(batch).images
     save_views(out, [_plane(image) for image in (*original, *views)])
     return out
@@ -82,7 +81,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
     objective.load_state_dict(_objective_state(run))
     objective.eval()
     batch = _batch(config, data)
-    views = ViewPolicy(still(config.augment), objective.view_spec, config.seed)(batch)
+    views = ViewPolicy(config.augment.still(), objective.view_spec, config.seed)(batch)
     with torch.no_grad():
         pair = objective.reconstruct(views)
     if pair is not None:
@@ -95,7 +94,7 @@ def _strength_row(part: Part, case: Batch, config) -> StrengthRow:
     def view(policy: PolicyConfig, draw: int = 0) -> torch.Tensor:
         return ViewPolicy(policy, ViewSpec(), _seed(config))(replace(case, epochs=[draw])).images[0]
 
-    original = view(still(config.augment))
+    original = view(config.augment.still())
     draw = max(range(DRAWS), key=lambda draw: float((view(part.policy, draw) - original).abs().mean()))
     images, captions = [original], ["as prepared"]
     for share in SHARES:

@@ -4,14 +4,15 @@ import pytest
 import torch
 from pydantic import Field
 
-from medssl.augment import TRANSFORMS, PolicyConfig, Spatial, SpatialConfig, ViewPolicy
+from medssl.augment import TRANSFORMS, PolicyConfig, Spatial, SpatialConfig, TemporalConfig, ViewPolicy
 from medssl.augment.parts import other_transforms, parts
 from medssl.augment.transform import TYPICAL, Strength, TransformConfig
 from medssl.rng import stream, torch_seed
 from medssl.types import Batch, ViewSpec
 
 GEOMETRY = SpatialConfig(scale=(0.3, 0.9), ratio=(0.75, 1.33), rotate=30, translate=0.2, flip={"i": 0.5, "j": 0.0})
-ALL = parts(PolicyConfig(spatial=GEOMETRY)) + other_transforms(PolicyConfig())
+TIME = TemporalConfig(frames=7, speed=0.5, shift=1.0)
+ALL = parts(PolicyConfig(spatial=GEOMETRY)) + parts(PolicyConfig(temporal=TIME)) + other_transforms(PolicyConfig())
 EACH = pytest.mark.parametrize("part", ALL, ids=[part.name for part in ALL])
 
 
@@ -24,6 +25,7 @@ def test_a_policy_falls_into_its_parts_in_order():
     assert found[0].values(0.5)["scale"] == pytest.approx((0.65, 0.95))
     assert found[0].values(0.5)["ratio"] == pytest.approx((0.875, 1.165))
     assert found[-1].at(0.5).intensity[0] == blur.model_copy(update={"sigma": 0.75, "probability": 1.0})
+    assert [part.name for part in parts(PolicyConfig(temporal=TIME))] == ["speed", "phase"]
     assert parts(PolicyConfig()) == []
 
 
@@ -38,11 +40,14 @@ def test_what_a_recipe_does_not_use_is_the_rest_of_the_table():
 def test_a_part_at_its_whole_strength_is_itself_and_at_none_does_nothing(part):
     assert part.at(1.0) == part.policy
     if part.neutral:
-        batch = Batch(["a", "b"], torch.rand(2, 1, 13, 18, generator=torch.Generator().manual_seed(torch_seed("part"))))
+        # a volume of three channels: no transform refuses it
+        generator = torch.Generator().manual_seed(torch_seed("part"))
+        batch = Batch(["a", "b"], torch.rand(2, 3, 9, 13, 18, generator=generator))
         (view,) = ViewPolicy(part.at(0.0), ViewSpec(), seed=1)(batch).images
-        torch.testing.assert_close(view, batch.image, atol=1e-6, rtol=0)
+        (plain,) = ViewPolicy(part.policy.still(), ViewSpec(), seed=1)(batch).images
+        torch.testing.assert_close(view, plain, atol=1e-6, rtol=0)
         (view,) = ViewPolicy(part.policy, ViewSpec(), seed=1)(batch).images
-        assert not torch.equal(view, batch.image)
+        assert not torch.equal(view, plain)
 
 
 def test_the_same_draw_goes_as_far_as_the_strength():

@@ -12,7 +12,6 @@ from medssl.augment import PolicyConfig, SpatialConfig, Temporal, TemporalConfig
 from medssl.augment.transform import apply_draws
 from medssl.data.loader import BoxConfig
 from medssl.errors import ConfigError
-from medssl.evaluate.predict import still
 from medssl.models.vit import ViT
 from medssl.rng import stream, torch_seed
 from medssl.train.build import fitted_encoder, view_size
@@ -137,7 +136,7 @@ def test_time_leaves_the_draws_of_geometry_as_they_were():
 
 
 def test_a_model_is_judged_on_the_middle_at_the_clip_s_own_rate():
-    policy = ViewPolicy(still(PolicyConfig(temporal=JITTER)), ViewSpec(), seed=5)
+    policy = ViewPolicy(PolicyConfig(temporal=JITTER).still(), ViewSpec(), seed=5)
     assert torch.equal(policy(batch_of(ramp())).images[0], ramp()[:, :, 6:14])
 
 
