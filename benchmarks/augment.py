@@ -26,7 +26,7 @@ DEGREES = 15
 ZOOM = 0.15
 """The crop's side is 1 - ZOOM to 1 + ZOOM of the view's."""
 STD, SIGMA, LOG_GAMMA, BIAS = 0.1, 1.0, 0.3, 0.3
-"""Noise on values from 0 to 1; blur in voxels; the largest logarithm of gamma; each coefficient of a cubic polynomial."""
+"""Noise on values from 0 to 1; blur in voxels; the largest logarithm of gamma; coefficients of a cubic polynomial."""
 
 
 def measure(settings: Settings) -> list[Row]:
