@@ -36,6 +36,9 @@ IntensityConfig = Annotated[
     Union[tuple(kind.Config for kind in TRANSFORMS.values())], Field(discriminator="name")  # noqa: UP007 (no `|` here)
 ]
 
+CACHED = 2**20
+"""Values that a CPU augments at a time: 4 MiB, and a few times that for what lies between."""
+
 
 class PolicyConfig(Config):
     """How views are made. The default changes nothing: views are the images themselves."""
@@ -80,7 +83,13 @@ class ViewPolicy:
                 for epoch, case in zip(epochs, batch.case_ids, strict=True)]
 
     def _image(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator]) -> Tensor:
-        """One view of every sample, computed in float32."""
+        """One view of every sample; on CPU a few samples at a time, so that what lies between stays in its cache."""
+        few = max(1, CACHED // image[0].numel()) if image.device.type == "cpu" else len(image)
+        parts = [slice(start, start + few) for start in range(0, len(image), few)]
+        return torch.cat([self._augment(image[part], boxes[part], streams[part]) for part in parts])
+
+    def _augment(self, image: Tensor, boxes: list[Params | None], streams: list[np.random.Generator]) -> Tensor:
+        """The same of a part of the batch, computed in float32."""
         view = apply_draws(self.spatial.apply, image.float(), boxes)
         for transform in self.intensity:
             chance, shape = transform.config.probability, tuple(view.shape[1:])
