@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import count
 
 import torch
@@ -25,6 +26,8 @@ SMALL = {"side": 224, "width": 384, "depth": 12, "heads": 6, "decoder_width": 51
          "decoder_heads": 16}
 TINY = {"side": 64, "width": 32, "depth": 2, "heads": 2, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 BATCH = 8
+MONAI = "monai" if find_spec("einops") else "einops"
+"""What must be installed for MONAI's transformers, which need einops and do not bring it."""
 
 Loss = Callable[[], Tensor]
 
@@ -34,15 +37,14 @@ def measure(settings: Settings) -> list[Row]:
     torch.manual_seed(0)
     images = torch.rand(2 if settings.tiny else BATCH, 1, shape["side"], shape["side"])
     name = f"MAE step, {len(images)} pictures of {shape['side']}², {torch.get_num_threads()} threads"
-    mae, plain, monai = ours(shape), PlainMAE(patch=PATCH, channels=1, ratio=RATIO, **shape), monai_mae(shape)
+    mae, plain = ours(shape), PlainMAE(patch=PATCH, channels=1, ratio=RATIO, **shape)
     our_step, plain_step = step(mae, our_loss(mae, images)), step(plain, lambda: plain(images))
-    their_step = step(monai, monai_loss(monai, images))
-    half = autocast(our_step)
+    monai_step = monai(shape, images) if MONAI == "monai" else our_step  # the latter is never called
     rows = compare(f"{name}, float32", our_step,
-                   [Peer("MONAI", their_step, "monai", 1.2), Peer("plain MAE", plain_step, "torch", 1.0)],
+                   [Peer("MONAI", monai_step, MONAI, 1.2), Peer("plain MAE", plain_step, "torch", 1.0)],
                    settings.repeats)
-    rows += compare(f"{name}, bf16", half,
-                    [Peer("MONAI in float32, all it can", their_step, "monai", 2.5),
+    rows += compare(f"{name}, bf16", autocast(our_step),
+                    [Peer("MONAI in float32, all it can", monai_step, MONAI, 2.5),
                      Peer("plain MAE in bf16", autocast(plain_step), "torch", 1.0)], settings.repeats)
     return rows if settings.tiny else rows + compiled(name, mae, plain, images, settings.repeats)
 
@@ -88,22 +90,20 @@ def our_loss(forward: Callable, images: Tensor, mae: MAE | None = None) -> Loss:
     return lambda: forward(policy(Batch(names, images, epochs=[next(epochs)] * len(images))))[0]
 
 
-def monai_mae(shape: dict[str, int]) -> nn.Module:
+def monai(shape: dict[str, int], images: Tensor) -> Work:
+    """It has no loss of its own: the mean squared error of the hidden patches' pixels."""
     from monai.networks.nets import MaskedAutoEncoderViT
 
-    return MaskedAutoEncoderViT(
+    model = MaskedAutoEncoderViT(
         in_channels=1, img_size=shape["side"], patch_size=PATCH, spatial_dims=2, masking_ratio=RATIO, qkv_bias=True,
         hidden_size=shape["width"], mlp_dim=4 * shape["width"], num_layers=shape["depth"], num_heads=shape["heads"],
         decoder_hidden_size=shape["decoder_width"], decoder_mlp_dim=4 * shape["decoder_width"],
         decoder_num_layers=shape["decoder_depth"], decoder_num_heads=shape["decoder_heads"])
 
-
-def monai_loss(monai: nn.Module, images: Tensor) -> Loss:
-    """It has none of its own: the mean squared error of the hidden patches' pixels."""
     def loss() -> Tensor:
-        predicted, mask = monai(images)
+        predicted, mask = model(images)
         return masked_error(predicted, cut(images, PATCH), mask)
-    return loss
+    return step(model, loss)
 
 
 if __name__ == "__main__":
