@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 
 import torch
@@ -66,12 +67,9 @@ def peers(batch: Tensor, view: int) -> list[Peer]:
     margin = (batch.shape[-1] - view) // 2
 
     def peer(name: str, package: str, target: float | None, make: Callable[[], Callable[[Tensor], Tensor]]) -> Peer:
-        one = Peer(name, lambda: None, package, target, _alike)
-        if one.version is None:
-            return one
-        transform = make()
-        return Peer(name, lambda: tuple(torch.stack([transform(image) for image in batch]) for _ in range(2)), package,
-                    target, _alike)
+        transform = cache(make)  # made on first use, for the package may be missing
+        return Peer(name, lambda: tuple(torch.stack([transform()(image) for image in batch]) for _ in range(2)),
+                    package, target, _alike)
 
     return [
         peer("MONAI", "monai", 3.0, lambda: monai_transform(view, margin)),
