@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-HELPERS = {"harness", "report", "volumes"}
+HELPERS = {"harness", "plain_mae", "report", "volumes"}
 TOPICS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - HELPERS)
 
 sys.path.insert(0, str(BENCHMARKS))

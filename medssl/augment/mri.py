@@ -52,8 +52,8 @@ class BiasField(Transform):
             powers = torch.stack([place**power for power in range(self.config.order + 1)])
             field = torch.tensordot(field, powers, dims=([1], [0]))  # the axes of S take the powers' places in turn
         gain = field.exp_().unsqueeze(1).to(batch.dtype)
-        air = least(batch) if self.config.air is None else self.config.air
-        return (batch - air).mul_(gain).add_(air)
+        air = least(batch) if self.config.air is None else batch.new_tensor(self.config.air)
+        return torch.lerp(air, batch, gain)  # air + gain * (batch - air)
 
 
 class Rician(Transform):

@@ -128,6 +128,7 @@ class TokenDecoder(nn.Module):
         """
         positions = sincos_positions(grid, self.width, tokens.device)
         x = torch.cat([self.narrow(tokens) + positions[visible], self.mask_token + positions[hidden]], 1)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x)
-        return self.predict(self.norm(x[:, visible.shape[1] :]))
+        return self.predict(self.norm(last(x, first=visible.shape[1])))  # nobody asks what it makes of visible tokens

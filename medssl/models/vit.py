@@ -123,7 +123,10 @@ class ViT(Encoder):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and GELU perceptron, each with its residual: (B, N, D) -> (B, N, D)."""
+    """Pre-norm attention and GELU perceptron, each with its residual: (B, N, D) -> (B, N - first, D).
+
+    Tokens before `first` are attended to and then left out, which spares their share of all that follows.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -135,13 +138,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._dropped(self._attend(self.norm1(x)))
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        x = x[:, first:] + self._dropped(self._attend(self.norm1(x), first))
         return x + self._dropped(self.mlp(self.norm2(x)))
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, first: int) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
-        return self.out(attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attention(q[:, :, first:], k, v).transpose(1, 2).flatten(2))
 
     def _dropped(self, branch: Tensor) -> Tensor:
         """Stochastic depth (Huang et al., ECCV 2016): whole samples skip the branch, the others make up for it."""
@@ -152,7 +155,7 @@ class Block(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d) v over the last two axes, (..., N, d) each.
+    """softmax(q kᵀ / √d) v over the last two axes, (..., N, d) each; q may have fewer tokens.
 
     In bf16 on CPUs the fused kernel's forward and backward took 1.4 to 5 times as long as plain products, for 16 to
     1000 tokens (torch 2.13, AVX-512); in float32 and on GPUs the fused kernel wins.

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from medssl.augment import BlockMask, PolicyConfig, ViewPolicy
+from medssl.augment import BlockMask, PolicyConfig, ViewPolicy, policy
 from medssl.config import validate
 from medssl.errors import ConfigError
 from medssl.rng import torch_seed
@@ -76,6 +76,16 @@ def test_a_case_s_views_do_not_depend_on_its_batch(recipe, shape, order):
         torch.testing.assert_close(some, all_of[order], atol=1e-6, rtol=0)
     assert torch.equal(part.mask, whole.mask[order])
     assert torch.equal(part.drawn["hidden"], whole.drawn["hidden"][order])
+
+
+@EVERY
+@pytest.mark.parametrize("samples", [1, 3])
+def test_views_are_the_same_however_few_samples_a_cpu_does_at_a_time(recipe, shape, samples, monkeypatch):
+    batch, make = batch_of(shape), ViewPolicy(config(recipe), ViewSpec(count=2), seed=7)
+    whole = make(batch)
+    monkeypatch.setattr(policy, "CACHED", samples * batch.image[0].numel())
+    for few, all_at_once in zip(make(batch).images, whole.images, strict=True):
+        torch.testing.assert_close(few, all_at_once, atol=1e-6, rtol=0)
 
 
 @EVERY

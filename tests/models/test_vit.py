@@ -132,6 +132,18 @@ def test_block_agrees_with_torchs_own_layer_forward_and_backward():
         torch.testing.assert_close(parameter.grad, torchs.get_parameter(name).grad, rtol=1e-4, atol=1e-5)
 
 
+def test_a_block_that_leaves_tokens_out_still_attends_to_them():
+    torch.manual_seed(0)
+    block, x = Block(16, 4), torch.randn(2, 7, 16)
+    whole, rest = x.clone().requires_grad_(), x.clone().requires_grad_()
+    a, b = block(whole)[:, 3:], block(rest, first=3)
+    torch.testing.assert_close(a, b)
+    (a**2).sum().backward()
+    (b**2).sum().backward()
+    torch.testing.assert_close(whole.grad, rest.grad)
+    assert rest.grad[:, :3].abs().max() > 0
+
+
 def test_tokens_may_come_in_any_order():
     vit = make((16, 16), (4, 4))
     tokens, order = vit.embed(torch.randn(1, 1, 16, 16)), torch.randperm(16)
