@@ -14,7 +14,7 @@ from medssl.data.source import Data, open_data
 from medssl.evaluate.predict import still
 from medssl.objectives import build_objective
 from medssl.report.figures import save_reconstructions, save_views
-from medssl.train.build import fitted_encoder
+from medssl.train.build import chosen_encoder, fitted_encoder
 from medssl.train.pretrain import PretrainConfig
 from medssl.types import Batch, Views, ViewSpec
 
@@ -39,7 +39,8 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         draw_views(config, pictures / "views.png", data)
     if (pictures / "reconstruction.png").is_file():
         return
-    objective = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
+    encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
+    objective = build_objective(config.objective, encoder)
     if not hasattr(objective, "reconstruct"):
         return
     objective.load_state_dict(_objective_state(run))
