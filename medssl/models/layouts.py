@@ -96,7 +96,8 @@ def _read_hf_vit(reading: Reading, config: Mapping[str, Any]) -> None:
                 reading.waiting[f"{block}qkv.{kind}"] = torch.cat(three)
                 number = re.findall(r"\d+", block)[-1]
                 reading.changed[f"blocks.{number}.qkv.{kind}"] = "joined from query, key and value"
-    _read_vit(reading, config)
+    scaled = any(key.endswith(".ls1.gamma") for key in reading.waiting)
+    _read_vit(reading, {"layer_norm_eps": 1e-6 if scaled else 1e-12, **config})
 
 
 def _read_vit(reading: Reading, config: Mapping[str, Any]) -> None:
@@ -133,9 +134,8 @@ def _take_tokens(reading: Reading) -> None:
         key = next((key for key in keys if key in reading.waiting), None)
         if key:
             others[name] = reading.waiting.pop(key)[0]
-    counts = {0, len(others.get("class_token", ())), sum(map(len, others.values()))}
-    count = next((n for n in sorted(counts, reverse=True) if math.isqrt(len(positions) - n) ** 2 == len(positions) - n),
-                 None)
+    counts = (len(others.get("class_token", ())), 0, sum(map(len, others.values())))  # of them with a position
+    count = next((n for n in counts if math.isqrt(len(positions) - n) ** 2 == len(positions) - n), None)
     if count is None:
         raise RunError(f"The file has {len(positions)} positions, which are no square grid", remedy="none: the layout "
                        "does not say the grid's sides", expected="a ViT that learnt from square images")
@@ -180,6 +180,26 @@ def _read_simsiam(reading: Reading, config: Mapping[str, Any]) -> None:
     reading.take(r"predictor\.(.+)", r"\1", "predictor")
 
 
+def _read_swin(reading: Reading, config: Mapping[str, Any]) -> None:
+    """SwinUNETR's, or its encoder alone as it was pretrained, whose perceptrons have other names."""
+    for key in [key for key in reading.waiting if key.startswith("swinViT.")]:
+        reading.waiting[key.removeprefix("swinViT.")] = reading.waiting.pop(key)
+    reading.take(r"((?:patch_embed|layers[1-4]\.0\.downsample)\..+)", r"net.\1")
+    reading.take(r"(layers[1-4]\.0\.blocks\.\d+\.(?:norm\d|attn|mlp\.linear\d)\..+)", r"net.\1")
+    reading.take(r"(layers[1-4]\.0\.blocks\.\d+\.mlp\.)fc(\d\..+)", r"net.\1linear\2")
+    ours = reading.tensors["encoder"]
+    width, channels, patch, *others = ours["net.patch_embed.proj.weight"].shape
+    first = "net.layers{}.0.blocks.0.attn.relative_position_{}".format
+    tables = [ours[first(stage, "bias_table")] for stage in range(1, 5)]
+    dims = 1 + len(others)
+    reading.encoder = {
+        "name": "swin", "channels": channels, "dims": dims, "width": width, "patch": patch,
+        "window": (round(len(tables[0]) ** (1 / dims)) + 1) // 2, "heads": [table.shape[1] for table in tables],
+        "depths": [sum(bool(re.fullmatch(rf"net\.layers{stage}\.0\.blocks\.\d+\.norm1\.weight", key)) for key in ours)
+                   for stage in range(1, 5)],
+    }
+
+
 VIT_UNUSED = r"(head|fc|pooler|classifier|decoder|lm_head|dino_head|ibot_head|contact_head)\..+|mask_token|decoder_.+"
 LAYOUTS = (
     Layout("Hugging Face DINOv2", (r"embeddings\.position_embeddings", r"encoder\.layer\.0\.layer_scale1\.lambda1"),
@@ -191,6 +211,9 @@ LAYOUTS = (
     Layout("timm ViT", ("pos_embed", r"patch_embed\.proj\.weight", r"blocks\.0\.norm1\.weight"), VIT_UNUSED, _read_vit),
     Layout("reference SimSiam", (r"encoder\.conv1\.weight", r"encoder\.fc\.0\.weight", r"predictor\.0\.weight"),
            r"encoder\.fc\.6\.bias", _read_simsiam),
+    Layout("MONAI SwinUNETR", (r"(swinViT\.)?patch_embed\.proj\.weight",
+                               r"(swinViT\.)?layers1\.0\.blocks\.0\.attn\.relative_position_bias_table"),
+           r"(encoder\d+|decoder\d+|out|rotation_(head|pre)|contrastive_(head|pre)|conv|norm)\..+", _read_swin),
     Layout("torchvision ResNet", (r"conv1\.weight", r"bn1\.weight", r"layer4\.0\.conv1\.weight"), r"fc\..+",
            _read_resnet),
 )
