@@ -42,8 +42,10 @@ def vit_shapes(
     return shapes | {"norm.weight": (width,), "norm.bias": (width,)}
 
 
-def vit_answer(tensors: dict[str, Tensor], x: Tensor, heads: int, eps: float = 1e-6) -> Tensor:
-    """Every token (B, class + registers + patches, D) after the last norm, float64."""
+def vit_answer(
+    tensors: dict[str, Tensor], x: Tensor, heads: int, eps: float = 1e-6, kept: list[int] | None = None
+) -> Tensor:
+    """Every token (B, class + registers + patches, D) after the last norm, float64; of the patches only those kept."""
     t = {name: tensor.double().numpy() for name, tensor in tensors.items()}
     x = x.double().numpy()
     kernel = t["patch_embed.proj.weight"]
@@ -55,7 +57,8 @@ def vit_answer(tensors: dict[str, Tensor], x: Tensor, heads: int, eps: float = 1
     positions = t["pos_embed"]
     count = positions.shape[1] - tokens.shape[1]  # of the tokens beside the patches that have a position
     others[:, :count] += positions[:, :count]
-    z = np.concatenate([others, tokens + positions[:, count:]], 1)
+    tokens += positions[:, count:]
+    z = np.concatenate([others, tokens if kept is None else tokens[:, kept]], 1)
     for n in range(len({name.split(".")[1] for name in t if name.startswith("blocks.")})):
         b = {name.removeprefix(f"blocks.{n}."): value for name, value in t.items() if name.startswith(f"blocks.{n}.")}
         y = _layer_norm(z, b["norm1.weight"], b["norm1.bias"], eps) @ b["attn.qkv.weight"].T + b.get("attn.qkv.bias", 0)

@@ -62,6 +62,15 @@ def test_timm(tmp_path, changes, prefix):
     assert "whom these weights saw is unknown" in account
 
 
+def test_a_masked_objective_shows_it_some_patches_as_the_reference_mae_does(tmp_path):
+    tensors, kept = drawn(vit_shapes(registers=2)), [7, 0, 4]
+    torch.save(tensors, tmp_path / "vit.pth")
+    encoder = started(tmp_path / "vit.pth")[1]
+    visible = encoder.project(encoder.patchify(picture())[:, kept]) + encoder.positions((3, 3), "cpu")[kept]
+    expected = vit_answer(tensors, picture(), heads=2, kept=kept)[:, 3:]
+    torch.testing.assert_close(encoder.encode(visible), expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_dinov2(tmp_path, chunked):
     tensors = drawn(vit_shapes(registers=2, scaled=True, depth=3))
