@@ -18,6 +18,7 @@ from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import pixels, pooled_features, predict
 from medssl.evaluate.probe import probe
+from medssl.models.start import open_start
 from medssl.rng import torch_seed
 from medssl.train.build import fitted_encoder, labelled_model, refuse_seen, started_encoder, tell_account
 from medssl.train.finetune import fit_labelled
@@ -74,7 +75,8 @@ def _check_inits(curve: Curve) -> None:
         for fold in curve.folds:
             refuse_seen(elsewhere, curve.data, fold.judged)
         if settings.init:
-            _, account = started_encoder(curve.encoder_config(arm), settings.init, curve.data, curve.config.augment)
+            _, account = started_encoder(curve.encoder_config(arm), open_start(settings.init), curve.data,
+                                         curve.config.augment)
             tell_account(settings.init, account, curve.out / "init" / arm)
 
 

@@ -16,6 +16,7 @@ from medssl.evaluate.predict import outputs, pooled_features, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import Rows, score
 from medssl.metrics.intervals import patient_weights
+from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
@@ -37,7 +38,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     torch.manual_seed(torch_seed(config.seed, "weights"))
     architecture = chosen_encoder(config.encoder, config.init)
     if config.init:
-        encoder, account = started_encoder(architecture, config.init, data, config.augment)
+        encoder, account = started_encoder(architecture, open_start(config.init), data, config.augment)
         tell_account(config.init, account)
     else:
         encoder = fitted_encoder(architecture, data, config.augment)

@@ -15,7 +15,7 @@ from medssl.errors import ConfigError, LeakageError, RunError
 from medssl.files import write_whole
 from medssl.models import Encoder, EncoderConfig, build_encoder
 from medssl.models.adapt import fill
-from medssl.models.start import open_start
+from medssl.models.start import Start, open_start
 from medssl.tasks import TASKS, LabelledModel, TaskConfig, build_task
 from medssl.train.run import patient_digest
 
@@ -47,13 +47,13 @@ def chosen_encoder(encoder: EncoderConfig | None, init: Path | None) -> EncoderC
                        remedy="use the version of medssl that wrote it, or give `encoder`") from None
 
 
-def started_encoder(config: EncoderConfig, init: Path, data: Data, augment: PolicyConfig) -> tuple[Encoder, str]:
-    """An encoder fitted to the data and filled with `init`'s weights, and their account.
+def started_encoder(config: EncoderConfig, start: Start, data: Data, augment: PolicyConfig) -> tuple[Encoder, str]:
+    """An encoder fitted to the data and filled with `start`'s weights, and their account.
 
     Errors as for `labelled_model`.
     """
-    refuse_other_preparation(init, data)
-    encoder, start = fitted_encoder(config, data, augment), open_start(init)
+    refuse_other_preparation(start, data)
+    encoder = fitted_encoder(config, data, augment)
     return encoder, start.account([start.fill_encoder(encoder)])
 
 
@@ -65,9 +65,8 @@ def tell_account(init: Path, account: str, folder: Path | None = None) -> None:
         write_whole(folder / "init.txt", f"{account}\n")
 
 
-def with_origin(description: dict[str, Any], init: Path) -> dict[str, Any]:
+def with_origin(description: dict[str, Any], start: Start) -> dict[str, Any]:
     """A model.json that says what the model came from, and counts whom that saw among the patients seen."""
-    start = open_start(init)
     earlier = start.description or {}
     seen = {*description["patients_seen"], *earlier.get("patients_seen", ())}
     keys = earlier.get("pseudonym_keys", {}) | description["pseudonym_keys"]
@@ -97,31 +96,30 @@ def labelled_model(
     fresh = fitted_encoder(encoder, data, augment)
     model = LabelledModel(fresh, build_task(task, fresh, data.manifest.regions))
     if init is not None:
-        start_model(model, init, data, with_decoder)
+        start_model(model, open_start(init), data, with_decoder)
     return model
 
 
-def start_model(model: LabelledModel, init: Path, data: Data, with_decoder: bool = False) -> str:
-    """Fills a labelled model with `init`'s weights and returns their account; errors as for `labelled_model`."""
-    refuse_other_preparation(init, data)
-    start = open_start(init)
+def start_model(model: LabelledModel, start: Start, data: Data, with_decoder: bool = False) -> str:
+    """Fills a labelled model with `start`'s weights and returns their account; errors as for `labelled_model`."""
+    refuse_other_preparation(start, data)
     accounts = [start.fill_encoder(model.encoder)]
     if with_decoder:
         if "decoder" not in start.tensors or not hasattr(model.task, "decoder"):
-            raise ConfigError(f"{init} and this task have no decoder in common",
+            raise ConfigError("The weights and this task have no decoder in common",
                               expected="a masked-reconstruction run and a segmentation task",
                               remedy="leave `decoder` out of this arm")
         accounts.append(fill(model.task.decoder, start.tensors["decoder"], "decoder"))
     return start.account(accounts)
 
 
-def refuse_other_preparation(init: Path, data: Data) -> None:
+def refuse_other_preparation(start: Start, data: Data) -> None:
     """ConfigError where a run learnt from scans that were prepared differently; of strangers' weights nobody knows."""
-    description, ours = open_start(init).description, data.config.prepare.model_dump(mode="json")
+    description, ours = start.description, data.config.prepare.model_dump(mode="json")
     theirs = ours if description is None else description["preprocessing"]
     if theirs != ours:
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        raise ConfigError(f"The scans that {init} learnt from were prepared differently ({', '.join(differing)})",
+        raise ConfigError(f"The scans that the weights learnt from were prepared differently ({', '.join(differing)})",
                           expected=f"data.prepare {theirs}",
                           remedy="copy these settings into this recipe, or pretrain again")
 

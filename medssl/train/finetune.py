@@ -17,6 +17,7 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
 from medssl.models import EncoderConfig
+from medssl.models.start import open_start
 from medssl.models.weights import save_model
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
@@ -60,16 +61,17 @@ def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | 
         return out
     if config.init:  # the same people must go by the same names in both, or nobody could judge the result
         refuse_seen(config.init, data, [])
+    start = open_start(config.init) if config.init else None
     torch.manual_seed(torch_seed(config.seed, "weights"))
     model = labelled_model(config.task, chosen_encoder(config.encoder, config.init), data, config.augment)
-    if config.init:
-        tell_account(config.init, start_model(model, config.init, data, config.decoder), out)
+    if start:
+        tell_account(config.init, start_model(model, start, data, config.decoder), out)
     cases = labelled.filter(pl.col("patient_id").is_in(patients))
     fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
     description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
-    if config.init:
-        description = with_origin(description, config.init)
+    if start:
+        description = with_origin(description, start)
     save_model(out, model.parts(), description)
     return out
 

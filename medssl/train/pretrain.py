@@ -27,7 +27,7 @@ from medssl.train.build import (
     refuse_seen,
     tell_account,
     with_origin,
-)  # fmt: skip
+)
 from medssl.train.loop import TrainConfig, fit
 from medssl.train.run import finish_run, open_run, patient_digest
 
@@ -72,13 +72,13 @@ def pretrain(
         return out
     if config.init:  # the same people must go by the same names in both, or nobody could judge the result
         refuse_seen(config.init, data, [])
-        refuse_other_preparation(config.init, data)
+    start = open_start(config.init) if config.init else None
     loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
     torch.manual_seed(torch_seed(config.seed, "weights"))
     encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
     module = build_objective(config.objective, encoder)
-    if config.init:
-        start = open_start(config.init)
+    if start:
+        refuse_other_preparation(start, data)
         accounts = [start.fill_encoder(encoder), *start.fill_others(module)]
         tell_account(config.init, start.account(accounts), out)
     if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
@@ -88,8 +88,8 @@ def pretrain(
     fitted = fit(module, loader, policy, config.train, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
     description = model_description(data, cases["patient_id"].unique().to_list())
-    if config.init:
-        description = with_origin(description, config.init)
+    if start:
+        description = with_origin(description, start)
     save_model(out, module.parts(), description | {"objective": config.objective.model_dump(mode="json")})
     return out
 
