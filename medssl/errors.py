@@ -7,7 +7,7 @@ MedsslError
 ├── ManifestError         a card, table or manifest that does not fit its files
 ├── LeakageError          a patient in two splits, or judged by a model that saw them
 ├── ConfigError           every mistake in a recipe or card, reported together
-├── RunError              a run folder that is missing, unfinished or of another run
+├── RunError              a run folder, or weights, that are missing, unfinished or do not fit
 └── TrainingError         a run that cannot go on: NaN, divergence, collapse, no data
 """
 

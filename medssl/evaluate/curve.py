@@ -23,7 +23,7 @@ from medssl.errors import ConfigError, ManifestError
 from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
 from medssl.tasks import TASKS, TaskConfig
-from medssl.train.build import encoder_config_of
+from medssl.train.build import chosen_encoder
 from medssl.train.finetune import label_fractions
 from medssl.train.loop import TrainConfig
 from medssl.train.pretrain import PretrainConfig
@@ -58,7 +58,7 @@ class ArmConfig(Config):
     how: Literal["finetune", "probe", "pixels"] = "finetune"
     """finetune: all weights; probe: a linear model on frozen features; pixels: a linear model on the shrunk image."""
     init: Path | None = None
-    """A finished pretraining run."""
+    """A finished pretraining run, or a local file of foreign weights."""
     pretrain: PretrainConfig | None = None
     """A pretraining recipe (its path, in YAML), run by the curve on each fold's training patients."""
     weights_of: str | None = None
@@ -200,13 +200,11 @@ class Curve:
         if settings.like or settings.weights_of:
             return self.encoder_config(settings.like or settings.weights_of)
         if settings.pretrain:
-            return settings.pretrain.encoder
-        if settings.init:
-            return ArmConfig(encoder=encoder_config_of(settings.init)).encoder
-        return settings.encoder
+            return chosen_encoder(settings.pretrain.encoder, settings.pretrain.init)
+        return chosen_encoder(settings.encoder, settings.init)
 
     def weights(self, arm: str, fold: int) -> Path | None:
-        """The run folder whose weights the arm starts from in this fold; None for fresh ones."""
+        """The run folder or foreign file that the arm starts from in this fold; None for fresh weights."""
         settings = self.config.arms[arm]
         if settings.weights_of:
             return self.weights(settings.weights_of, fold)

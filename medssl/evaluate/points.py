@@ -18,8 +18,9 @@ from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import pixels, pooled_features, predict
 from medssl.evaluate.probe import probe
+from medssl.models.start import open_start
 from medssl.rng import torch_seed
-from medssl.train.build import fitted_encoder, labelled_model, refuse_other_preparation, refuse_seen
+from medssl.train.build import fitted_encoder, labelled_model, refuse_seen, started_encoder, tell_account
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import pretrain
 from medssl.train.run import finish_run, open_run
@@ -43,7 +44,7 @@ def run_curve(
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
-    _refuse_inits(curve)
+    _check_inits(curve)
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or cores(), bar)
@@ -65,12 +66,18 @@ def _pretrain_arms(curve: Curve, bar) -> None:
             refuse_seen(run, curve.data, fold.judged)
 
 
-def _refuse_inits(curve: Curve) -> None:
-    """What was pretrained elsewhere is refused before anything is trained here."""
-    for run in {arm.init for arm in curve.config.arms.values() if arm.init is not None}:
-        refuse_other_preparation(run, curve.data)
+def _check_inits(curve: Curve) -> None:
+    """What was made elsewhere is refused before anything is trained here, or its account told once."""
+    for arm, settings in curve.config.arms.items():
+        elsewhere = settings.init or (settings.pretrain and settings.pretrain.init)
+        if not elsewhere:
+            continue
         for fold in curve.folds:
-            refuse_seen(run, curve.data, fold.judged)
+            refuse_seen(elsewhere, curve.data, fold.judged)
+        if settings.init:
+            _, account = started_encoder(curve.encoder_config(arm), open_start(settings.init), curve.data,
+                                         curve.config.augment)
+            tell_account(settings.init, account, curve.out / "init" / arm)
 
 
 def _run_probes(curve: Curve, bar) -> None:

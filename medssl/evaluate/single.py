@@ -16,10 +16,11 @@ from medssl.evaluate.predict import outputs, pooled_features, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import Rows, score
 from medssl.metrics.intervals import patient_weights
+from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
-from medssl.train.build import fitted_encoder, refuse_other_preparation, refuse_seen
+from medssl.train.build import chosen_encoder, fitted_encoder, refuse_seen, started_encoder, tell_account
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 DRAWS = 1000
@@ -34,9 +35,13 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     judged = _judged(config, data, split)
     if config.init:
         refuse_seen(config.init, data, judged["patient_id"].unique().to_list())
-        refuse_other_preparation(config.init, data)
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    encoder = load_encoder(config.init) if config.init else fitted_encoder(config.encoder, data, config.augment)
+    architecture = chosen_encoder(config.encoder, config.init)
+    if config.init:
+        encoder, account = started_encoder(architecture, open_start(config.init), data, config.augment)
+        tell_account(config.init, account)
+    else:
+        encoder = fitted_encoder(architecture, data, config.augment)
     cases = labelled.filter(pl.col("patient_id").is_in(chosen))
     features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
                 for part in (cases, judged)]

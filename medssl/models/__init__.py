@@ -11,12 +11,14 @@ from medssl.models.cnn import ResNetEncoder, UNetEncoder
 from medssl.models.decoder import TokenDecoder, UNetDecoder
 from medssl.models.encoder import Encoder
 from medssl.models.head import DenseHead, LinearHead
+from medssl.models.swin import SwinEncoder
 from medssl.models.vit import ViT
 
 ENCODERS: dict[str, type[Encoder]] = {
     "vit": ViT,
     "resnet": ResNetEncoder,
     "unet": UNetEncoder,
+    "swin": SwinEncoder,
 }
 
 EncoderConfig = Annotated[

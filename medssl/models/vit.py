@@ -1,7 +1,8 @@
 """A vision transformer for images, volumes and clips alike.
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929), as MAE uses it (He et al., CVPR 2022,
-arXiv 2111.06377): pre-norm blocks, fixed sine-cosine positions. Without a class token: `pooled` is the tokens' mean.
+arXiv 2111.06377): pre-norm blocks, fixed sine-cosine positions, and `pooled` the tokens' mean. What other ViTs have
+beyond that (a class token, registers, learned positions, LayerScale) is there to start from their weights.
 
 It is `patchify`, `project`, `positions`, then `encode`, so that a masked objective drops tokens without the ViT knowing
 about masks. Patches lie in row-major order of their grid; P values a patch, in the order (C, *patch).
@@ -15,7 +16,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from medssl.config import Config as StrictConfig
@@ -25,7 +26,7 @@ from medssl.types import Features
 
 
 class ViT(Encoder):
-    """Features: one map (B, D, *grid), and pooled (B, D), the mean of the normalised tokens."""
+    """Features: one map (B, D, *grid), and pooled (B, D), the normalised patches' mean or the class token."""
 
     class Config(StrictConfig):
         """The default is ViT-S; its `size` and `patch` must be those of the data at hand."""
@@ -42,6 +43,18 @@ class ViT(Encoder):
         mlp_ratio: PositiveFloat = 4.0
         drop_path: float = Field(0.0, ge=0, lt=1)
         """Share of samples that skip the last block; earlier blocks less, linearly from 0 (stochastic depth)."""
+        positions: Literal["sincos", "learned"] = "sincos"
+        """Fixed sines and cosines, or a table that is learnt with the rest."""
+        class_token: bool = False
+        """A token that stands for no patch."""
+        registers: NonNegativeInt = 0
+        """Further such tokens, which nobody reads (Darcet et al., ICLR 2024, arXiv 2309.16588)."""
+        layer_scale: PositiveFloat | None = None
+        """First value of a learnt factor per channel of each branch (Touvron et al., ICCV 2021, arXiv 2103.17239)."""
+        norm_eps: PositiveFloat = 1e-6
+        """What the layer norms add to the variance."""
+        pooled: Literal["mean", "class"] = "mean"
+        """What stands for the whole picture: the patches' mean, or the class token."""
 
         @model_validator(mode="after")
         def _fits(self) -> ViT.Config:
@@ -51,6 +64,8 @@ class ViT(Encoder):
                 raise ValueError(f"each axis of size {self.size} must be a multiple of patch {self.patch}")
             if self.width % self.heads:
                 raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+            if self.pooled == "class" and not self.class_token:
+                raise ValueError("pooled: class needs class_token: true")
             return self
 
     def __init__(self, config: ViT.Config) -> None:
@@ -65,27 +80,46 @@ class ViT(Encoder):
         # Stored as the convolution that other ViTs have, applied as a matrix product to chosen patches.
         self.embedding = conv(config.channels, config.width, config.patch, config.patch)
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_ratio, rate, config.layer_scale) for rate in rates
+        )
+        self.norm = nn.LayerNorm(config.width)
+        for norm in (module for module in self.modules() if isinstance(module, nn.LayerNorm)):
+            norm.eps = config.norm_eps
         self.apply(init_transformer)
         nn.init.xavier_uniform_(self.embedding.weight.data.flatten(1))
         nn.init.zeros_(self.embedding.bias)
+        if config.class_token:
+            self.class_token = _small_normal(1, config.width)
+        if config.registers:
+            self.register_tokens = _small_normal(config.registers, config.width)
+        if config.positions == "learned":
+            self.position_table = _small_normal(*self.grid, config.width)
 
     def forward(self, x: Tensor) -> Features:
         """x (B, C, *S), each axis a multiple of the patch; it need not be the Config's size."""
-        tokens = self.encode(self.embed(x))
+        others, tokens = self._transform(self.embed(x))
         final = tokens.transpose(1, 2).unflatten(2, self.grid_of(x.shape[2:]))
-        return Features(maps=[final], pooled=tokens.mean(1))
+        return Features(maps=[final], pooled=others[:, 0] if self.config.pooled == "class" else tokens.mean(1))
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> tokens (B, N, D) that know their position."""
         return self.project(self.patchify(x)) + self.positions(self.grid_of(x.shape[2:]), x.device)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Any subset of the tokens, (B, n, D) -> (B, n, D), normalised."""
+        """Any subset of the tokens, (B, n, D) -> (B, n, D), normalised. They see the class token and registers."""
+        return self._transform(tokens)[1]
+
+    def _transform(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, n, D) -> the class token and registers (B, 0 or more, D), and the tokens (B, n, D), normalised."""
+        others = [getattr(self, name) for name in ("class_token", "register_tokens") if hasattr(self, name)]
+        count = sum(len(tokens) for tokens in others)
+        if others:
+            tokens = torch.cat([torch.cat(others).expand(len(tokens), -1, -1), tokens], 1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens)
+        tokens = self.norm(tokens)
+        return tokens[:, :count], tokens[:, count:]
 
     def patchify(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, N, P)."""
@@ -109,6 +143,8 @@ class ViT(Encoder):
 
     def positions(self, grid: Sequence[int], device: torch.device) -> Tensor:
         """(N, D). A grid unlike the Config's is stretched over it, as MAE interpolates its table."""
+        if self.config.positions == "learned":
+            return resize_positions(self.position_table, grid).flatten(0, -2)
         return sincos_positions(grid, self.width, device, span=self.grid)
 
     def grid_of(self, size: Sequence[int]) -> tuple[int, ...]:
@@ -128,7 +164,9 @@ class Block(nn.Module):
     Tokens before `first` are attended to and then left out, which spares their share of all that follows.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None
+    ) -> None:
         super().__init__()
         self.heads, self.drop_path = heads, drop_path
         hidden = int(width * mlp_ratio)
@@ -137,10 +175,11 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.scale1, self.scale2 = (LayerScale(width, layer_scale) if layer_scale else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        x = x[:, first:] + self._dropped(self._attend(self.norm1(x), first))
-        return x + self._dropped(self.mlp(self.norm2(x)))
+        x = x[:, first:] + self._dropped(self.scale1(self._attend(self.norm1(x), first)))
+        return x + self._dropped(self.scale2(self.mlp(self.norm2(x))))
 
     def _attend(self, x: Tensor, first: int) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
@@ -152,6 +191,17 @@ class Block(nn.Module):
             return branch
         kept = torch.empty(branch.shape[0], 1, 1, device=branch.device).bernoulli_(1 - self.drop_path)
         return branch * kept / (1 - self.drop_path)
+
+
+class LayerScale(nn.Module):
+    """(..., D) times a factor per channel."""
+
+    def __init__(self, width: int, first: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((width,), first))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -181,6 +231,18 @@ def sincos_positions(
     angle = places[:, :, None] * frequency  # (N, axes, count)
     encoded = torch.cat([angle.sin(), angle.cos()], -1).flatten(1)
     return F.pad(encoded, (0, width - encoded.shape[1]))
+
+
+def resize_positions(table: Tensor, grid: Sequence[int]) -> Tensor:
+    """A table (*other, D) stretched over `grid`, (*grid, D): bicubic over 2 axes, trilinear over 3."""
+    if table.shape[:-1] == tuple(grid):
+        return table
+    mode = {2: "bicubic", 3: "trilinear"}[len(grid)]
+    return F.interpolate(table.movedim(-1, 0)[None], tuple(grid), mode=mode, align_corners=False)[0].movedim(0, -1)
+
+
+def _small_normal(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
 def init_transformer(module: nn.Module) -> None:

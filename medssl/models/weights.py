@@ -6,6 +6,8 @@ Tensors are named "<part>.<name in the part's state>", e.g. "encoder.norm.weight
     sha256          of model.safetensors, so that a copy cut short or files of two runs are told apart
     encoder         the encoder's Config, where there is one
     preprocessing   how the scans were prepared
+    init            what it started from, where it did: layout and sha256 of those weights, and whether it is known
+                    whom they saw; patients_seen then holds theirs too
     objective, patients_seen (digests), ...   whatever else the run has to say
 It is written last: a folder without it is a run that has not finished.
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description
     described = {
         "format": FORMAT,
         "parts": list(modules),
-        "sha256": _sha256(folder / TENSORS),
+        "sha256": file_sha256(folder / TENSORS),
         **({"encoder": encoder.config.model_dump(mode="json")} if isinstance(encoder, Encoder) else {}),
         **description,
     }
@@ -71,7 +72,7 @@ def load_parts(folder: str | Path) -> tuple[PartTensors, dict[str, Any]]:
     path = folder / TENSORS
     if not path.is_file():
         raise _damaged(folder, f"it has {DESCRIPTION} but no {TENSORS}")
-    if _sha256(path) != description.get("sha256"):
+    if file_sha256(path) != description.get("sha256"):
         raise _damaged(folder, f"{TENSORS} is not the file that {DESCRIPTION} describes: their SHA-256 differ")
     try:
         tensors = safetensors.torch.load_file(path)
@@ -105,20 +106,8 @@ def load_encoder(run_folder: str | Path) -> Encoder:
     return encoder.eval()
 
 
-@dataclass(frozen=True)
-class Account:
-    """What was loaded, for the terminal and the log."""
-
-    part: str
-    tensors: int
-    values: int
-
-    def __str__(self) -> str:
-        return f"{self.part}: all {self.tensors} tensors loaded, {self.values / 1e6:.2f} million values"
-
-
-def load_into(module: nn.Module, tensors: PartTensors, part: str) -> Account:
-    """Copies a part's tensors into `module`, every one of them, and says how many.
+def load_into(module: nn.Module, tensors: PartTensors, part: str) -> None:
+    """Copies a part's tensors into `module`, every one of them as it is.
 
     Nothing is skipped in silence: a tensor that only the file or only the module has, or one of another shape, is a
     RunError that lists them, and `module` is left as it was.
@@ -142,7 +131,6 @@ def load_into(module: nn.Module, tensors: PartTensors, part: str) -> Account:
             remedy=f"use the {part} settings that the run's {DESCRIPTION} holds",
         )
     module.load_state_dict(theirs)
-    return Account(part, len(theirs), sum(tensor.numel() for tensor in theirs.values()))
 
 
 def _explain_shapes(name: str, theirs: Tensor, ours: Tensor) -> str:
@@ -179,6 +167,7 @@ def _damaged(folder: Path, how: str) -> RunError:
     return RunError(f"The run in {folder} is damaged: {how}", remedy="copy the folder again, or repeat the run")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

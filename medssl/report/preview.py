@@ -18,7 +18,7 @@ from medssl.errors import ConfigError
 from medssl.objectives import build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
-from medssl.train.build import fitted_encoder
+from medssl.train.build import chosen_encoder, fitted_encoder
 from medssl.train.pretrain import PretrainConfig
 from medssl.types import Batch, ViewSpec
 
@@ -77,7 +77,8 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         draw_views(config, pictures / "views.png", data)
     if (pictures / "reconstruction.png").is_file():
         return
-    objective = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
+    encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
+    objective = build_objective(config.objective, encoder)
     objective.load_state_dict(_objective_state(run))
     objective.eval()
     batch = _batch(config, data)

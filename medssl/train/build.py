@@ -1,17 +1,26 @@
-"""Encoders made to measure, and started from the weights of an earlier run whose patients are known."""
+"""Encoders made to measure, fresh or started from the weights of an earlier run or of strangers."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from medssl.augment.policy import PolicyConfig
 from medssl.augment.temporal import Temporal, TemporalConfig
+from medssl.config import validate
 from medssl.data.source import Data
-from medssl.errors import ConfigError, LeakageError
+from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.files import write_whole
 from medssl.models import Encoder, EncoderConfig, build_encoder
-from medssl.models.weights import load_into, load_parts
+from medssl.models.adapt import fill
+from medssl.models.start import Start, open_start
 from medssl.tasks import TASKS, LabelledModel, TaskConfig, build_task
 from medssl.train.run import patient_digest
+
+log = logging.getLogger(__name__)
 
 
 def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> Encoder:
@@ -26,7 +35,45 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
         known["dims"] = data.dims
     if "size" in type(config).model_fields:
         known["size"] = view_size(data, augment)
-    return build_encoder(type(config).model_validate(config.model_dump() | known))
+    return build_encoder(validate(type(config), config.model_dump() | known, "The encoder, fitted to the data,"))
+
+
+def chosen_encoder(encoder: EncoderConfig | None, init: Path | None) -> EncoderConfig:
+    """The one that a recipe gives or, where it gives none, that of the weights it starts from."""
+    if encoder is not None:
+        return encoder
+    try:
+        return TypeAdapter(EncoderConfig).validate_python(open_start(init).encoder)
+    except ValidationError as error:
+        reasons = "; ".join(mistake["msg"] for mistake in error.errors())
+        raise RunError(f"The encoder of {init} cannot be built: {reasons}", expected="one that this version knows",
+                       remedy="use the version of medssl that wrote it, or give `encoder`") from None
+
+
+def started_encoder(config: EncoderConfig, start: Start, data: Data, augment: PolicyConfig) -> tuple[Encoder, str]:
+    """An encoder fitted to the data and filled with `start`'s weights, and their account.
+
+    Errors as for `labelled_model`.
+    """
+    refuse_other_preparation(start, data)
+    encoder = fitted_encoder(config, data, augment)
+    return encoder, start.account([start.fill_encoder(encoder)])
+
+
+def tell_account(init: Path, account: str, folder: Path | None = None) -> None:
+    """Says on the terminal what became of `init`'s tensors, and leaves it in a run's folder, without the path."""
+    log.warning(f"started from {init}: {account}")
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "init.txt", f"{account}\n")
+
+
+def with_origin(description: dict[str, Any], start: Start) -> dict[str, Any]:
+    """A model.json that says what the model came from, and counts whom that saw among the patients seen."""
+    earlier = start.description or {}
+    seen = {*description["patients_seen"], *earlier.get("patients_seen", ())}
+    keys = earlier.get("pseudonym_keys", {}) | description["pseudonym_keys"]
+    return description | {"patients_seen": sorted(seen), "pseudonym_keys": keys, "init": start.origin}
 
 
 def view_size(data: Data, augment: PolicyConfig) -> tuple[int, ...]:
@@ -49,42 +96,46 @@ def labelled_model(
     """
     if TASKS[task.name].needs_mask:
         _require_one_scale(data, augment)
-    if init is None:
-        return _model(task, fitted_encoder(encoder, data, augment), data)
-    refuse_other_preparation(init, data)
-    tensors, _ = load_parts(init)
-    model = _model(task, fitted_encoder(encoder, data, augment), data)
-    load_into(model.encoder, tensors, "encoder")
-    if with_decoder:
-        if "decoder" not in tensors or not hasattr(model.task, "decoder"):
-            raise ConfigError(f"{init} and the task {task.name!r} have no decoder in common",
-                              expected="a masked-reconstruction run and a segmentation task",
-                              remedy="leave `decoder` out of this arm")
-        load_into(model.task.decoder, tensors, "decoder")
+    fresh = fitted_encoder(encoder, data, augment)
+    model = LabelledModel(fresh, build_task(task, fresh, data.manifest.regions))
+    if init is not None:
+        start_model(model, open_start(init), data, with_decoder)
     return model
 
 
-def refuse_other_preparation(run: Path, data: Data) -> None:
-    """ConfigError where `run` learnt from scans that were prepared differently."""
-    theirs, ours = load_parts(run)[1]["preprocessing"], data.config.prepare.model_dump(mode="json")
+def start_model(model: LabelledModel, start: Start, data: Data, with_decoder: bool = False) -> str:
+    """Fills a labelled model with `start`'s weights and returns their account; errors as for `labelled_model`."""
+    refuse_other_preparation(start, data)
+    accounts = [start.fill_encoder(model.encoder)]
+    if with_decoder:
+        if "decoder" not in start.tensors or not hasattr(model.task, "decoder"):
+            raise ConfigError("The weights and this task have no decoder in common",
+                              expected="a masked-reconstruction run and a segmentation task",
+                              remedy="leave `decoder` out of this arm")
+        accounts.append(fill(model.task.decoder, start.tensors["decoder"], "decoder"))
+    return start.account(accounts)
+
+
+def refuse_other_preparation(start: Start, data: Data) -> None:
+    """ConfigError where a run learnt from scans that were prepared differently; of strangers' weights nobody knows."""
+    description, ours = start.description, data.config.prepare.model_dump(mode="json")
+    theirs = ours if description is None else description["preprocessing"]
     if theirs != ours:
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        raise ConfigError(f"The scans that {run} learnt from were prepared differently ({', '.join(differing)})",
+        raise ConfigError(f"The scans that the weights learnt from were prepared differently ({', '.join(differing)})",
                           expected=f"data.prepare {theirs}",
                           remedy="copy these settings into this recipe, or pretrain again")
-
-
-def encoder_config_of(run: Path) -> dict:
-    """The encoder's config as a run's model.json has it."""
-    return load_parts(run)[1]["encoder"]
 
 
 def refuse_seen(run: Path, data: Data, judged: list[str]) -> None:
     """LeakageError when a model saw a patient that it is to be judged on, or when that cannot be told.
 
+    Weights from elsewhere name no patients at all: their account says so, and whoever takes them answers for it.
     Pseudonyms depend on the card's namespace too, so patients of other data sets are never taken for these.
     """
-    description = load_parts(run)[1]
+    description = open_start(run).description
+    if description is None:
+        return
     named_by = data.manifest.card.patients_named_by
     if description["pseudonym_keys"].get(named_by, data.manifest.key_id) != data.manifest.key_id:
         raise LeakageError(f"{run} names its patients by another key than this manifest, so nobody can tell whether it "
@@ -110,7 +161,3 @@ def _require_one_scale(data: Data, augment: PolicyConfig) -> None:
         raise ConfigError(f"augment.size {augment.size} resamples the boxes {box} that a segmentation learns from",
                           expected="views of the boxes' own size", remedy="leave augment.size out: data.prepare sets "
                           "the resolution, and data.box.size how much is seen of it")
-
-
-def _model(task: TaskConfig, encoder: Encoder, data: Data) -> LabelledModel:
-    return LabelledModel(encoder, build_task(task, encoder, data.manifest.regions))

@@ -17,17 +17,18 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
 from medssl.models import EncoderConfig
-from medssl.models.weights import load_parts, save_model
+from medssl.models.start import open_start
+from medssl.models.weights import save_model
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
-from medssl.train.build import encoder_config_of, labelled_model, refuse_seen
+from medssl.train.build import chosen_encoder, labelled_model, refuse_seen, start_model, tell_account, with_origin
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import finish_run, open_run
 
 
 class FinetuneConfig(Config):
-    """A finetuning recipe: give either `encoder` (from scratch) or `init` (a pretraining run folder)."""
+    """A finetuning recipe: give either `encoder` (from scratch) or `init` (a run folder, or foreign weights)."""
 
     step: Literal["finetune"] = "finetune"
     title: str = ""
@@ -60,18 +61,17 @@ def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | 
         return out
     if config.init:  # the same people must go by the same names in both, or nobody could judge the result
         refuse_seen(config.init, data, [])
-    encoder = config.encoder or FinetuneConfig.model_validate(
-        config.model_dump() | {"init": None, "encoder": encoder_config_of(config.init)}).encoder
+    start = open_start(config.init) if config.init else None
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    model = labelled_model(config.task, encoder, data, config.augment, config.init, config.decoder)
+    model = labelled_model(config.task, chosen_encoder(config.encoder, config.init), data, config.augment)
+    if start:
+        tell_account(config.init, start_model(model, start, data, config.decoder), out)
     cases = labelled.filter(pl.col("patient_id").is_in(patients))
     fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
     description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
-    if config.init:
-        earlier = load_parts(config.init)[1]
-        description["patients_seen"] = sorted({*description["patients_seen"], *earlier["patients_seen"]})
-        description["pseudonym_keys"] = earlier["pseudonym_keys"] | description["pseudonym_keys"]
+    if start:
+        description = with_origin(description, start)
     save_model(out, model.parts(), description)
     return out
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
@@ -15,10 +16,18 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.models import EncoderConfig
+from medssl.models.start import open_start
 from medssl.models.weights import save_model
 from medssl.objectives import ObjectiveConfig, build_objective
 from medssl.rng import torch_seed
-from medssl.train.build import fitted_encoder
+from medssl.train.build import (
+    chosen_encoder,
+    fitted_encoder,
+    refuse_other_preparation,
+    refuse_seen,
+    tell_account,
+    with_origin,
+)
 from medssl.train.loop import TrainConfig, fit
 from medssl.train.run import finish_run, open_run, patient_digest
 
@@ -29,12 +38,20 @@ class PretrainConfig(Config):
     step: Literal["pretrain"] = "pretrain"
     title: str = ""
     data: DataConfig
-    encoder: EncoderConfig
-    """Channels and spatial axes are taken from the data."""
+    encoder: EncoderConfig | None = None
+    """Channels and spatial axes are taken from the data. Left out, it is the encoder that `init` has."""
+    init: Path | None = None
+    """What to start from: a run folder, or a local file of foreign weights."""
     objective: ObjectiveConfig
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_encoder(self) -> PretrainConfig:
+        if self.encoder is None and self.init is None:
+            raise ValueError("give `encoder`, or `init`, whose encoder it then is")
+        return self
 
 
 def pretrain(
@@ -53,17 +70,27 @@ def pretrain(
              patients=cases["patient_id"].n_unique())
     if (out / "model.json").is_file():
         return out
+    if config.init:  # the same people must go by the same names in both, or nobody could judge the result
+        refuse_seen(config.init, data, [])
+    start = open_start(config.init) if config.init else None
     loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    module = build_objective(config.objective, fitted_encoder(config.encoder, data, config.augment))
+    encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
+    module = build_objective(config.objective, encoder)
+    if start:
+        refuse_other_preparation(start, data)
+        accounts = [start.fill_encoder(encoder), *start.fill_others(module)]
+        tell_account(config.init, start.account(accounts), out)
     if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
         raise ConfigError(f"train.batch_size is {config.train.batch_size}, and {config.objective.name} normalises over "
                           "the batch", expected="at least 2", remedy="give train.batch_size=64 or more")
     policy = ViewPolicy(config.augment, module.view_spec, config.seed)
     fitted = fit(module, loader, policy, config.train, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
-    save_model(out, module.parts(), model_description(data, cases["patient_id"].unique().to_list()) | {
-        "objective": config.objective.model_dump(mode="json")})
+    description = model_description(data, cases["patient_id"].unique().to_list())
+    if start:
+        description = with_origin(description, start)
+    save_model(out, module.parts(), description | {"objective": config.objective.model_dump(mode="json")})
     return out
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 import medssl
 from medssl.config import Config
@@ -31,14 +32,26 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
     RunError where the folder belongs to another recipe, or to the same one on another manifest.
     """
     recipe = folder / "recipe.yaml"
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = _written(config)
     if recipe.is_file():
-        _require_same(folder, recipe.read_text(), text, known.get("manifest"))
+        _require_same(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
     write_whole(recipe, text)
     return folder
+
+
+def _with_defaults(text: str, kind: type[Config]) -> str:
+    """A recipe as this version writes it: one of an earlier version lacks fields that are at their defaults."""
+    try:
+        return _written(kind.model_validate(yaml.safe_load(text)))
+    except ValidationError:
+        return text
+
+
+def _written(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> None:

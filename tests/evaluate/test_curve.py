@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from small_sets import SMALL, write_discs
 
 from medssl.config import validate
@@ -21,6 +22,7 @@ from medssl.errors import ConfigError, LeakageError, ManifestError, RunError
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig
 from medssl.evaluate.points import run_curve
+from medssl.models.cnn import ResNetEncoder
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.train.run import patient_digest
 
@@ -187,6 +189,21 @@ def with_init(discs: DataConfig, run: Path) -> CurveConfig:
 def refused(config: CurveConfig, out: Path) -> None:
     run_curve(config, out, 1, quiet)
     pytest.fail("nothing was refused")
+
+
+def test_arms_start_from_a_foreign_file_or_from_a_pretraining_that_does(discs, tmp_path):
+    state = ResNetEncoder(ResNetEncoder.Config(channels=3, blocks=(1, 1, 1, 1), widths=(4, 6, 8, 10))).net.state_dict()
+    torch.save(state, tmp_path / "resnet.pth")
+    short = {**SMALL["train"], "steps": 2}
+    ssl = {"step": "pretrain", **SMALL, "data": discs.model_dump(), "encoder": None, "init": tmp_path / "resnet.pth",
+           "objective": {"name": "simsiam", "width": 8}, "train": short}
+    config = recipe(discs, fractions=[1.0], seeds=1, subgroup=None, train=short, arms={
+        "given": {"init": tmp_path / "resnet.pth"}, "scratch": {"like": "given"}, "ssl": {"pretrain": ssl},
+        "frozen": {"how": "probe", "weights_of": "given"}})
+    run_curve(config, tmp_path / "out", 1, quiet)
+    assert len(table(tmp_path / "out", "points").select("arm").unique()) == 4
+    assert "channels 3 to 1" in (tmp_path / "out/init/given/init.txt").read_text()
+    assert "channels 3 to 1" in (tmp_path / "out/pretrain/ssl-k0/init.txt").read_text()
 
 
 def test_weights_that_saw_a_judged_patient_are_refused_before_anything_is_trained(discs, tmp_path):

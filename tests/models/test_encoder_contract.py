@@ -15,6 +15,8 @@ SMALL = {  # a small encoder of each kind and number of axes, and a size that it
     "vit": [
         ({"size": (24, 16), "patch": (8, 8), "width": 36, "depth": 2, "heads": 3}, (24, 16)),
         ({"size": (4, 16, 16), "patch": (2, 8, 8), "width": 48, "depth": 2, "heads": 2}, (4, 16, 16)),
+        ({"size": (16, 16), "patch": (8, 8), "width": 24, "depth": 2, "heads": 2, "class_token": True, "registers": 2,
+          "positions": "learned", "layer_scale": 0.1, "pooled": "class"}, (16, 16)),
     ],
     "resnet": [
         ({**RESNET, "dims": 2}, (45, 52)),
@@ -23,6 +25,10 @@ SMALL = {  # a small encoder of each kind and number of axes, and a size that it
     "unet": [
         ({"dims": 2, "widths": (4, 6, 8)}, (21, 17)),
         ({"dims": 3, "widths": (4, 6, 8)}, (9, 16, 13)),
+    ],
+    "swin": [
+        ({"dims": 2, "width": 6, "window": 4, "depths": (2, 1, 1, 1), "heads": (1, 2, 3, 3)}, (43, 38)),
+        ({"dims": 3, "width": 6, "window": 2, "depths": (2, 1, 1, 1), "heads": (1, 2, 3, 3)}, (33, 32, 36)),
     ],
 }
 CASES = [

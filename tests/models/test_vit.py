@@ -176,3 +176,42 @@ def test_a_config_that_does_not_fit_is_refused(wrong, message):
 def test_a_picture_that_patches_do_not_fill_is_refused():
     with pytest.raises(ConfigError, match=r"\(30, 16\) cannot be cut into patches of \(4, 4\)"):
         make((16, 16), (4, 4))(torch.zeros(1, 1, 30, 16))
+
+
+def test_tokens_without_a_place_are_seen_by_all_and_counted_by_nobody():
+    vit = make((16, 16), (4, 4), class_token=True, registers=2)
+    x = torch.randn(1, 1, 16, 16)
+    features = vit(x)
+    assert features.maps[0].shape == (1, 24, 4, 4)
+    torch.testing.assert_close(features.pooled, features.maps[0].flatten(2).mean(2))
+    assert vit.encode(vit.embed(x)[:, :5]).shape == (1, 5, 24)
+    for name in ("class_token", "register_tokens"):
+        with torch.no_grad():
+            getattr(vit, name).add_(1)
+        assert not torch.allclose(vit(x).pooled, features.pooled)
+        features = vit(x)
+
+
+def test_the_class_token_can_stand_for_the_picture():
+    with pytest.raises(ValidationError, match="needs class_token"):
+        make((16, 16), (4, 4), pooled="class")
+    vit, x = make((16, 16), (4, 4), class_token=True, registers=1, pooled="class"), torch.randn(2, 1, 16, 16)
+    tokens = torch.cat([vit.class_token.expand(2, 1, -1), vit.register_tokens.expand(2, 1, -1), vit.embed(x)], 1)
+    for block in vit.blocks:
+        tokens = block(tokens)
+    torch.testing.assert_close(vit(x).pooled, vit.norm(tokens)[:, 0])
+
+
+def test_learned_positions_are_stretched_over_another_grid():
+    vit = make((16, 16), (4, 4), positions="learned")
+    assert torch.equal(vit.positions((4, 4), "cpu"), vit.position_table.flatten(0, 1))
+    nn.init.ones_(vit.position_table)
+    torch.testing.assert_close(vit.positions((6, 2), "cpu"), torch.ones(12, 24))
+
+
+def test_layer_scale_starts_every_block_near_the_identity():
+    vit = make((16, 16), (4, 4), layer_scale=1e-6)
+    tokens = vit.embed(torch.randn(1, 1, 16, 16))
+    torch.testing.assert_close(vit.encode(tokens), vit.norm(tokens), rtol=1e-3, atol=1e-3)
+    vit.encode(tokens).pow(3).sum().backward()
+    assert vit.blocks[0].scale1.factor.grad.abs().max() > 0

@@ -42,12 +42,8 @@ def test_the_file_reads_without_this_program(run):
 def test_parts_load_apart(run):
     tensors, _ = load_parts(run)
     fresh = UNetDecoder((3, 2), 2)
-    account = load_into(fresh, tensors, "decoder")
+    load_into(fresh, tensors, "decoder")
     assert all(torch.equal(tensor, tensors["decoder"][name]) for name, tensor in fresh.state_dict().items())
-    assert (account.tensors, account.values) == (
-        len(fresh.state_dict()), sum(tensor.numel() for tensor in fresh.state_dict().values())
-    )  # fmt: skip
-    assert str(account).startswith(f"decoder: all {account.tensors} tensors")
 
 
 def test_the_public_name_is_this_one():

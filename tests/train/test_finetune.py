@@ -14,6 +14,7 @@ from small_sets import SMALL, write_discs
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError
+from medssl.models.cnn import ResNetEncoder
 from medssl.train.build import labelled_model, refuse_seen
 from medssl.train.finetune import FinetuneConfig, finetune, fit_labelled
 from medssl.train.pretrain import PretrainConfig, pretrain
@@ -85,6 +86,25 @@ def test_weights_from_scans_prepared_differently_are_refused(tmp_path, discs, pr
     prepare(open_data(discs).manifest, other.cache, other.prepare, workers=0)
     with pytest.raises(ConfigError, match=r"prepared differently \(size\)"):
         finetune(recipe(other, init=pretrained), tmp_path)
+
+
+def test_a_foreign_file_is_a_start_of_which_is_said_that_nobody_knows_whom_it_saw(tmp_path, discs, caplog):
+    torch.manual_seed(0)
+    state = ResNetEncoder(ResNetEncoder.Config(channels=3, blocks=(1, 1, 1, 1), widths=(4, 6, 8, 10))).net.state_dict()
+    torch.save(state, tmp_path / "resnet.pth")
+    out = finetune(recipe(discs, init=tmp_path / "resnet.pth", fraction=0.25), tmp_path / "run")
+    described = json.loads((out / "model.json").read_text())
+    assert described["encoder"]["channels"] == 1
+    assert (described["init"]["layout"], described["init"]["patients"]) == ("torchvision ResNet", "unknown")
+    assert len(described["init"]["sha256"]) == 64
+    assert len(described["patients_seen"]) == 6
+    assert "adapted, channels 3 to 1: net.conv1.weight" in (out / "init.txt").read_text()
+    assert "whom these weights saw is unknown" in caplog.text
+    pretrain(PretrainConfig.model_validate({**SMALL, "data": discs, "encoder": None, "init": out, "objective": {
+        "name": "simsiam", "width": 8}}), tmp_path / "on")
+    described = json.loads((tmp_path / "on/model.json").read_text())
+    assert (described["init"]["layout"], described["init"]["patients"]) == ("medssl", "unknown")
+    assert described["encoder"]["name"] == "resnet"
 
 
 def test_weights_from_patients_under_another_key_are_refused(tmp_path, pretrained):

@@ -64,6 +64,42 @@ def test_seed_decides_the_weights(tmp_path, discs):
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
+def test_a_run_goes_on_from_the_weights_of_an_earlier_one_and_remembers_whom_that_saw(tmp_path, discs, caplog):
+    data = open_data(discs)
+    people = data.cases.filter(data.cases["split"] == "train")["patient_id"].unique().sort().to_list()
+    pretrain(recipe(discs), tmp_path / "first", people[:3], data)
+    still = {"steps": 1, "batch_size": 4, "precision": "float32", "optim": {"lr": 1e-9, "warmup": 0}}
+    pretrain(recipe(discs, encoder=None, init=tmp_path / "first", train=still), tmp_path / "second", people[3:5], data)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert {name.split(".")[0] for name in first} == {"encoder", "decoder"}
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6)
+    earlier, described = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("first", "second"))
+    assert described["patients_seen"] == sorted(map(patient_digest, people[:5]))
+    assert described["init"] == {"layout": "medssl", "sha256": earlier["sha256"], "patients": "known"}
+    account = (tmp_path / "second/init.txt").read_text()
+    assert "encoder: 12 matched, 0 adapted, 0 missing" in account
+    assert "decoder: " in account
+    assert str(tmp_path) not in account
+    assert f"started from {tmp_path / 'first'}" in caplog.text
+
+
+def test_parts_that_the_objective_does_not_have_are_left_over(tmp_path, discs):
+    pretrain(recipe(discs), tmp_path / "first")
+    few = {**SMALL["train"], "steps": 1}
+    pretrain(recipe(discs, init=tmp_path / "first", train=few, objective={"name": "simsiam", "width": 8}),
+             tmp_path / "second")
+    account = (tmp_path / "second/init.txt").read_text()
+    assert "encoder: 12 matched" in account
+    assert "left over in the file, not used: " in account
+    assert "decoder.joining.0." in account
+
+
+def test_an_encoder_or_a_start_is_needed(discs):
+    with pytest.raises(ValueError, match="give `encoder`, or `init`"):
+        recipe(discs, encoder=None)
+
+
 def test_encoders_are_made_to_measure(discs):
     config = recipe(discs, encoder={"name": "vit", "size": [99, 99], "patch": [1, 1], "width": 12, "depth": 1,
                                     "heads": 2, "channels": 7})

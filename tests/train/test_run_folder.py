@@ -39,6 +39,17 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path):
     assert "title: a" in (tmp_path / "recipe.yaml").read_text()
 
 
+def test_a_recipe_of_an_earlier_version_lacks_what_is_at_its_default(tmp_path):
+    open_run(tmp_path, Recipe(), manifest="m1")
+    (tmp_path / "recipe.yaml").write_text("title: a\ntrain: {lr: 0.1}\n")
+    open_run(tmp_path, Recipe(), manifest="m1")
+    with pytest.raises(RunError, match=r"differs in train.steps\)"):
+        open_run(tmp_path, Recipe(train=Inner(steps=6)), manifest="m1")
+    (tmp_path / "recipe.yaml").write_text("title: a\nold: 1\n")
+    with pytest.raises(RunError, match=r"differs in old, train\)"):
+        open_run(tmp_path, Recipe(), manifest="m1")
+
+
 def test_another_manifest_is_refused(tmp_path):
     open_run(tmp_path, Recipe(), manifest="m1")
     with pytest.raises(RunError, match="another manifest .digest m1, now m2"):

@@ -1,0 +1,84 @@
+"""What a model starts from: an earlier run's folder, or a foreign checkpoint in a local file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from medssl.models.adapt import Account, fill, fits, fold
+from medssl.models.encoder import Encoder
+from medssl.models.foreign import read_foreign, weights_file
+from medssl.models.weights import DESCRIPTION, PartTensors, file_sha256, load_parts
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Weights by part, under the names of our own modules.
+
+    layout: whose names the file had.
+    sha256: of the file.
+    encoder: the Config of the encoder that they are of, as plain data.
+    description: the run's model.json; None for foreign weights, of which nobody here knows whom they saw.
+    changed: {encoder's tensor: how} it was changed while it was read, e.g. joined from several.
+    left_over: the file's names for what has no place in an encoder.
+    notes: what had to be assumed, since the file does not say.
+    """
+
+    layout: str
+    sha256: str
+    encoder: dict[str, Any]
+    tensors: PartTensors
+    description: dict[str, Any] | None = None
+    changed: dict[str, str] = field(default_factory=dict)
+    left_over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether everyone that these weights ever saw is in `description`."""
+        return self.description is not None and self.description.get("init", {}).get("patients") != "unknown"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """For model.json."""
+        return {"layout": self.layout, "sha256": self.sha256, "patients": "known" if self.patients_known else "unknown"}
+
+    def fill_encoder(self, encoder: Encoder) -> Account:
+        """Copies the weights into `encoder`; RunError with the account where they do not fit."""
+        return fill(encoder, self.tensors.get("encoder", {}), "encoder", self.encoder.get("channels"), self.changed)
+
+    def fill_others(self, owner: nn.Module) -> list[Account]:
+        """Copies every other part that `owner` has a module for, of the same name and shapes."""
+        return [fill(getattr(owner, part), tensors, part) for part, tensors in self.tensors.items()
+                if part != "encoder" and isinstance(getattr(owner, part, None), nn.Module)
+                and fits(getattr(owner, part), tensors)]
+
+    def account(self, accounts: Iterable[Account]) -> str:
+        """All that became of the file, given the accounts of the parts that were filled."""
+        accounts = list(accounts)
+        unused = self.tensors.keys() - {account.part for account in accounts}
+        left = [*self.left_over, *(f"{part}.{name}" for part in unused for name in self.tensors[part])]
+        lines = [f"weights of layout {self.layout}, sha256 {self.sha256[:12]}", *self.notes, *map(str, accounts),
+                 f"left over in the file, not used: {len(left)}" + "".join(f"\n  {name}" for name in fold(left))]
+        if not self.patients_known:
+            lines.append("whom these weights saw is unknown: see yourself that none of them is judged here")
+        return "\n".join(lines)
+
+
+def open_start(path: str | Path) -> Start:
+    """An earlier run, or foreign weights.
+
+    Raises RunError where there is neither, where the run is unfinished or damaged, or the layout is unknown.
+    """
+    path = Path(path)
+    file = None if (path / DESCRIPTION).is_file() else weights_file(path)
+    if file is None:
+        tensors, description = load_parts(path)
+        return Start("medssl", description["sha256"], description.get("encoder", {}), tensors, description)
+    layout, reading, left_over = read_foreign(file)
+    return Start(layout, file_sha256(file), reading.encoder, reading.tensors, None, reading.changed, tuple(left_over),
+                 tuple(reading.notes))

@@ -1,0 +1,292 @@
+"""Foreign checkpoints: each layout answers as an independent forward does, and nothing in a file is ever run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from foreign_nets import drawn, to_hugging_face, vit_answer, vit_shapes
+from monai.networks.nets import swin_unetr
+from pydantic import TypeAdapter
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medssl.errors import RunError
+from medssl.models import Encoder, EncoderConfig, build_encoder
+from medssl.models.start import Start, open_start
+from medssl.objectives.simsiam import SimSiam
+
+
+def started(path: Path) -> tuple[Start, Encoder, str]:
+    """The file, an encoder built as it says and filled from it, in float64, and the account."""
+    start = open_start(path)
+    encoder = build_encoder(TypeAdapter(EncoderConfig).validate_python(start.encoder))
+    account = start.account([start.fill_encoder(encoder)])
+    return start, encoder.double().eval(), account
+
+
+def picture(size: int = 12, channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def agrees(encoder: Encoder, tokens: Tensor, prefix: int, pooled: str) -> None:
+    """tokens (B, prefix + N, D) in row-major order of the patches."""
+    features = encoder(picture())
+    torch.testing.assert_close(features.maps[0].flatten(2).transpose(1, 2), tokens[:, prefix:], rtol=1e-6, atol=1e-6)
+    expected = tokens[:, 0] if pooled == "class" else tokens[:, prefix:].mean(1)
+    torch.testing.assert_close(features.pooled, expected, rtol=1e-6, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ vision transformers
+
+@pytest.mark.parametrize(("changes", "prefix"), [
+    ({}, 1),
+    ({"registers": 4, "scaled": True, "prefix": 0}, 5),  # DINOv2 with registers as timm has it
+    ({"registers": 3, "prefix": 4}, 4),
+])
+def test_timm(tmp_path, changes, prefix):
+    tensors = drawn(vit_shapes(**changes) | {"head.weight": (5, 128), "head.bias": (5,)})
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()},
+                "args": argparse.Namespace(lr=1), "epoch": 3}, tmp_path / "vit.pth")
+    start, encoder, account = started(tmp_path / "vit.pth")
+    assert start.layout == "timm ViT"
+    agrees(encoder, vit_answer(tensors, picture(), heads=2), prefix, "class")
+    assert "left over in the file, not used: 2\n  head.bias\n  head.weight" in account
+    assert "number of heads: 2, as ViTs of width 128 have" in account
+    assert "whom these weights saw is unknown" in account
+
+
+def test_a_masked_objective_shows_it_some_patches_as_the_reference_mae_does(tmp_path):
+    tensors, kept = drawn(vit_shapes(registers=2)), [7, 0, 4]
+    torch.save(tensors, tmp_path / "vit.pth")
+    encoder = started(tmp_path / "vit.pth")[1]
+    visible = encoder.project(encoder.patchify(picture())[:, kept]) + encoder.positions((3, 3), "cpu")[kept]
+    expected = vit_answer(tensors, picture(), heads=2, kept=kept)[:, 3:]
+    torch.testing.assert_close(encoder.encode(visible), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_dinov2(tmp_path, chunked):
+    tensors = drawn(vit_shapes(registers=2, scaled=True, depth=3))
+    named = {name.replace("reg_token", "register_tokens"): tensor for name, tensor in tensors.items()}
+    if chunked:  # as its training keeps them: blocks.<chunk>.<block>
+        named = {name.replace("blocks.", "blocks.0.").replace("blocks.0.2", "blocks.1.2"): tensor
+                 for name, tensor in named.items()}
+    teacher = {f"backbone.{name}": tensor for name, tensor in named.items()}
+    others = {"backbone.mask_token": torch.zeros(1, 128), "dino_head.mlp.0.weight": torch.zeros(3, 3)}
+    torch.save({"teacher": teacher | others}, tmp_path / "dino.pth")
+    start, encoder, account = started(tmp_path / "dino.pth")
+    assert start.layout == "DINOv2"
+    agrees(encoder, vit_answer(tensors, picture(), heads=2), 3, "class")
+    assert "  dino_head.mlp.0.weight\n  mask_token" in account
+
+
+def test_the_reference_mae_keeps_its_own_table_of_sines_and_drops_its_decoder(tmp_path):
+    tensors = drawn(vit_shapes())
+    decoder = drawn({"mask_token": (1, 1, 32), "decoder_pos_embed": (1, 10, 32), "decoder_embed.weight": (32, 128),
+                     "decoder_blocks.0.norm1.weight": (32,), "decoder_norm.weight": (32,), "decoder_pred.bias": (48,)})
+    torch.save({"model": tensors | decoder}, tmp_path / "mae.pth")
+    start, encoder, account = started(tmp_path / "mae.pth")
+    assert start.layout == "reference MAE"
+    agrees(encoder, vit_answer(tensors, picture(), heads=2), 1, "mean")
+    assert "not used: 6\n  decoder_blocks.0.norm1.weight" in account
+
+
+@pytest.mark.parametrize("dino", [False, True])
+@pytest.mark.parametrize("kind", ["file", "folder", "without bias"])
+def test_hugging_face(tmp_path, dino, kind):
+    """RAD-DINO is the second: Dinov2Model's names, and a config.json beside them."""
+    tensors = drawn(vit_shapes(scaled=dino))
+    if kind == "without bias":
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("qkv.bias")}
+    prefix = "" if kind == "folder" else "dinov2." if dino else "vit."
+    named = {prefix + name: tensor for name, tensor in to_hugging_face(tensors, dino).items()}
+    save_file(named | {"classifier.bias": torch.zeros(2)}, tmp_path / "model.safetensors")
+    heads, eps, path = 2, 1e-6 if dino else 1e-12, tmp_path / "model.safetensors"
+    if kind == "folder":
+        heads, eps, path = 4, 1e-3, tmp_path
+        told = {"num_attention_heads": 4, "layer_norm_eps": eps, "hidden_act": "gelu"}
+        (tmp_path / "config.json").write_text(json.dumps(told))
+    start, encoder, account = started(path)
+    assert start.layout == ("Hugging Face DINOv2" if dino else "Hugging Face ViT")
+    assert encoder.config.norm_eps == eps
+    agrees(encoder, vit_answer(tensors, picture(), heads, eps), 1, "class")
+    how = "0, as the file has no such bias" if kind == "without bias" else "joined from query, key and value"
+    assert f"adapted, {how}: blocks.0,1.qkv.bias" in account
+
+
+# -------------------------------------------------------------------------------------------------------------- others
+
+def resnet_shapes(widths: tuple[int, ...] = (6, 8, 10, 12), bottleneck: bool = True) -> dict[str, tuple[int, ...]]:
+    """torchvision's names, two blocks a stage."""
+    shapes, before = {"conv1.weight": (6, 3, 7, 7)}, 6
+    norms = {"bn1": 6}
+    for stage, width in enumerate(widths, start=1):
+        after = width * (4 if bottleneck else 1)
+        for n in range(2):
+            kernels = ((before, width, 1), (width, width, 3), (width, after, 1)) if bottleneck else (
+                (before, width, 3), (width, width, 3))
+            for number, (i, o, side) in enumerate(kernels, start=1):
+                shapes[f"layer{stage}.{n}.conv{number}.weight"] = (o, i, side, side)
+                norms[f"layer{stage}.{n}.bn{number}"] = o
+            if n == 0 and (before != after or stage > 1):
+                shapes[f"layer{stage}.0.downsample.0.weight"] = (after, before, 1, 1)
+                norms[f"layer{stage}.0.downsample.1"] = after
+            before = after
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    return shapes | {f"{name}.{kind}": (width,) for name, width in norms.items() for kind in kinds}
+
+
+def resnet_answer(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    """(B, D): He et al. 2016, with the stride in a bottleneck's middle convolution as torchvision has it."""
+    t = {name: tensor.double() for name, tensor in tensors.items()}
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.batch_norm(x, *(t[f"{name}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")))
+
+    x = F.relu(norm(F.conv2d(x, t["conv1.weight"], stride=2, padding=3), "bn1"))
+    x = F.max_pool2d(x, 3, 2, 1)
+    for stage, n in ((stage, n) for stage in range(1, 5) for n in range(2)):
+        name, stride = f"layer{stage}.{n}", 2 if stage > 1 and n == 0 else 1
+        strided = 2 if f"{name}.conv3.weight" in t else 1
+        y = x
+        for number in range(1, 4 if strided == 2 else 3):
+            kernel = t[f"{name}.conv{number}.weight"]
+            y = F.conv2d(y, kernel, stride=stride if number == strided else 1, padding=kernel.shape[-1] // 2)
+            y = norm(y, f"{name}.bn{number}")
+            if f"{name}.conv{number + 1}.weight" in t:
+                y = F.relu(y)
+        if f"{name}.downsample.0.weight" in t:
+            x = norm(F.conv2d(x, t[f"{name}.downsample.0.weight"], stride=stride), f"{name}.downsample.1")
+        x = F.relu(x + y)
+    return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_torchvision_resnet(tmp_path, bottleneck):
+    tensors = drawn(resnet_shapes(bottleneck=bottleneck))
+    np.savez(tmp_path / "resnet.npz", **tensors, **{"fc.weight": np.zeros((3, 12), np.float32)})
+    start, encoder, account = started(tmp_path / "resnet.npz")
+    assert start.layout == "torchvision ResNet"
+    torch.testing.assert_close(encoder(picture(70)).pooled, resnet_answer(tensors, picture(70)))
+    assert "missing in the file, kept fresh: net.bn1.num_batches_tracked" in account
+    assert "not used: 1\n  fc.weight" in account
+
+
+def test_the_reference_simsiam_brings_its_heads(tmp_path):
+    tensors, kinds = drawn(resnet_shapes()), ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    heads = {f"encoder.fc.{n}.weight": (48, 48) for n in (0, 3)} | {
+        "encoder.fc.6.weight": (16, 48), "encoder.fc.6.bias": (16,), "predictor.0.weight": (4, 16),
+        "predictor.3.weight": (16, 4), "predictor.3.bias": (16,)}
+    heads |= {f"encoder.fc.{n}.{kind}": (48,) for n in (1, 4) for kind in kinds[:4]}
+    heads |= {f"predictor.1.{kind}": (4,) for kind in kinds[:4]}
+    heads |= {f"encoder.fc.7.{kind}": (16,) for kind in kinds[2:4]}
+    named = {f"encoder.{name}": tensor for name, tensor in tensors.items()} | drawn(heads, seed=1)
+    named |= {f"{name}.num_batches_tracked": torch.tensor(7) for name in (
+        "encoder.fc.1", "encoder.fc.4", "encoder.fc.7", "predictor.1")}
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in named.items()}}, tmp_path / "simsiam.tar")
+    start, encoder, _ = started(tmp_path / "simsiam.tar")
+    assert start.layout == "reference SimSiam"
+    torch.testing.assert_close(encoder(picture(70)).pooled, resnet_answer(tensors, picture(70)))
+    objective = SimSiam(encoder, SimSiam.Config(width=16)).float()
+    account = start.account([start.fill_encoder(encoder), *start.fill_others(objective)])
+    assert torch.equal(objective.projector[6].weight, named["encoder.fc.6.weight"])
+    assert torch.equal(objective.predictor[3].bias, named["predictor.3.bias"])
+    assert "not used: 1\n  encoder.fc.6.bias" in account
+    wider = SimSiam(encoder, SimSiam.Config(width=32))
+    assert start.fill_others(wider) == [], "heads of another width stay fresh, and are left over"
+
+
+def _rearranged(x: Tensor, how: str) -> Tensor:
+    """The four rearrangements that MONAI asks of einops: channels to the end, and back."""
+    return x.movedim(1, -1) if how.split(" -> ")[1].endswith(" c") else x.movedim(-1, 1)
+
+
+@pytest.mark.parametrize(("dims", "pretrained"), [(3, False), (3, True), (2, False)])
+def test_monai_swin_unetr(tmp_path, monkeypatch, dims, pretrained):
+    monkeypatch.setattr(swin_unetr, "rearrange", _rearranged)
+    torch.manual_seed(0)
+    settings = {"feature_size": 12, "spatial_dims": dims, "depths": (2, 1, 1, 1), "window_size": 3}
+    net = swin_unetr.SwinUNETR(1, 2, **settings).eval()
+    state = net.state_dict()
+    if pretrained:  # model_swinvit.pt: the encoder alone, beside the heads that it was pretrained with
+        state = {"module." + name.removeprefix("swinViT.").replace("mlp.linear", "mlp.fc"): tensor
+                 for name, tensor in state.items() if name.startswith("swinViT.")}
+        state = {"state_dict": state | {"module.rotation_head.weight": torch.zeros(4, 8)}}
+    torch.save(state, tmp_path / "swin.pt")
+    start, encoder, account = started(tmp_path / "swin.pt")
+    assert start.layout == "MONAI SwinUNETR"
+    x = torch.randn(1, 1, *(32,) * dims, dtype=torch.float64)
+    theirs = net.double().swinViT(x, net.normalize)
+    for ours, map_ in zip(encoder(x).maps, theirs[::-1], strict=True):
+        torch.testing.assert_close(ours, map_)
+    assert ("rotation_head.weight" if pretrained else "decoder1-5.") in account
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle", "npz"])
+def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path, writer):
+    file, trace = tmp_path / f"evil.{'npz' if writer == 'npz' else 'pth'}", tmp_path / "ran"
+    contents = {"state_dict": drawn(vit_shapes()), "extra": Evil(trace)}
+    if writer == "torch":
+        torch.save(contents, file)
+    elif writer == "pickle":
+        file.write_bytes(pickle.dumps(contents, protocol=2))
+    else:
+        np.savez(file, cls_token=np.array([Evil(trace)], dtype=object))
+    with pytest.raises(RunError, match="cannot be read.*nothing in a file is ever run.*safetensors"):
+        open_start(file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "cut.npz"])
+def test_a_damaged_file_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(50))
+    with pytest.raises(RunError, match="cannot be read"):
+        open_start(tmp_path / name)
+
+
+def test_an_unknown_layout_lists_the_known_ones_and_the_first_names(tmp_path):
+    save_file({f"trunk.{n}.w": torch.zeros(1) for n in range(20)}, tmp_path / "x.safetensors")
+    with pytest.raises(RunError, match=r"(?s)first of its 20 names.*trunk\.0\.w.*timm ViT.*MONAI SwinUNETR"):
+        open_start(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(("extra", "missing", "told"), [
+    ({"blocks.0.attn.q_norm.weight": (64,)}, None, r"(?s)look like a timm ViT.*q_norm"),  # normalised queries
+    ({}, "blocks.1.attn.proj.bias", r"(?s)blocks.1.out.bias is missing.*encoder: \d+ matched"),
+    ({}, "norm.weight", r"norm.weight is missing"),
+])
+def test_what_would_change_the_answers_is_refused(tmp_path, extra, missing, told):
+    tensors = drawn(vit_shapes() | extra)
+    tensors.pop(missing, None)
+    save_file(tensors, tmp_path / "vit.safetensors")
+    with pytest.raises(RunError, match=told):
+        started(tmp_path / "vit.safetensors")
+
+
+def test_swiglu_is_refused_by_name(tmp_path):
+    save_file(to_hugging_face(drawn(vit_shapes(scaled=True)), dino=True), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"use_swiglu_ffn": True}))
+    with pytest.raises(RunError, match="SwiGLU"):
+        open_start(tmp_path)
+
+
+def test_where_there_is_nothing_it_says_so(tmp_path):
+    with pytest.raises(RunError, match="No run folder"):
+        open_start(tmp_path / "nowhere.pth")
