@@ -1,7 +1,11 @@
-"""Every objective of the table around small encoders that it takes, whatever it is called."""
+"""Every objective of the table, and the example of docs/new_objective.md, around small encoders that it takes."""
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,18 @@ ENCODERS = {  # settings, and the size of the views
     "unet-3d": ({"name": "unet", "dims": 3, "widths": (4, 6, 8)}, (32, 32, 32)),
     "vit-3d": ({**VIT, "size": (32, 32, 32), "patch": (8, 8, 8)}, (32, 32, 32)),
 }
+PAGE = Path(__file__).parents[2] / "docs/new_objective.md"
+
+
+def example() -> type[Objective]:
+    """The objective that the page writes down has to do what it teaches."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.M | re.S)
+    module = sys.modules["example"] = ModuleType("example")  # where pydantic looks for the names in annotations
+    exec(compile(code, PAGE.name, "exec"), module.__dict__)
+    return module.BarlowTwins
+
+
+KINDS = OBJECTIVES | {"example": example()}
 SMALLER = {"width": 16, "depth": 1, "heads": 2}
 """Any field of these names, at any depth of a Config, is made so small."""
 
@@ -32,7 +48,7 @@ SMALLER = {"width": 16, "depth": 1, "heads": 2}
 def build(name: str, encoder: str, seed: int = 0) -> Objective:
     """ConfigError where the objective does not take this encoder."""
     torch.manual_seed(seed)
-    kind, settings = OBJECTIVES[name], ENCODERS[encoder][0]
+    kind, settings = KINDS[name], ENCODERS[encoder][0]
     return kind(build_encoder(TypeAdapter(EncoderConfig).validate_python(settings)), shrunk(kind.Config()))
 
 
@@ -52,7 +68,7 @@ def takes(name: str, encoder: str) -> bool:
     return True
 
 
-FITTING = {name: [encoder for encoder in ENCODERS if takes(name, encoder)] for name in OBJECTIVES}
+FITTING = {name: [encoder for encoder in ENCODERS if takes(name, encoder)] for name in KINDS}
 EVERY = pytest.mark.parametrize(("name", "encoder"), [(name, encoder) for name in FITTING for encoder in FITTING[name]])
 
 

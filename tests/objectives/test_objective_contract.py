@@ -11,7 +11,7 @@ from small import EVERY, FITTING, build, chosen, views_for
 from medssl.objectives import OBJECTIVES, ObjectiveConfig
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", FITTING)
 def test_it_takes_images_and_volumes(name):
     assert {encoder[-2:] for encoder in FITTING[name]} == {"2d", "3d"}
 
