@@ -60,7 +60,14 @@ def shrunk(config: Config) -> Config:
     return type(config).model_validate(config.model_dump() | smaller)
 
 
+def without_default(name: str) -> list[str]:
+    """Settings of an objective that a recipe would have to state."""
+    return [field for field, info in KINDS[name].Config.model_fields.items() if info.is_required()]
+
+
 def takes(name: str, encoder: str) -> bool:
+    if without_default(name):
+        return False
     try:
         build(name, encoder)
     except ConfigError:

@@ -79,4 +79,5 @@ def test_two_processes_equal_one(name, encoder, outcomes):
     largest = max(tensor.abs().max().item() for what, tensor in alone.items() if what.startswith("gradient"))
     assert largest > 1e-3
     for what, tensor in alone.items():
-        assert torch.allclose(together[what], tensor, rtol=1e-7, atol=1e-10 * largest), what
+        same = torch.allclose(together[what], tensor, rtol=1e-7, atol=1e-10 * largest)
+        assert same, f"{what}: what compares samples with each other is given those of all processes by `gathered`"

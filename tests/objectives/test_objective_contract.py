@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from small import EVERY, FITTING, build, chosen, views_for
+from small import ENCODERS, EVERY, FITTING, KINDS, build, chosen, views_for, without_default
 
 from medssl.objectives import OBJECTIVES, ObjectiveConfig
+
+ONCE = "the loss depends on weights and views alone: chance is drawn by ViewSpec(draw=...), never in forward"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_setting_has_a_default(name):
+    assert not without_default(name), "give these fields of its Config a default: a recipe may name the objective alone"
 
 
 @pytest.mark.parametrize("name", FITTING)
 def test_it_takes_images_and_volumes(name):
-    assert {encoder[-2:] for encoder in FITTING[name]} == {"2d", "3d"}
+    assert {encoder[-2:] for encoder in FITTING[name]} == {"2d", "3d"}, f"of {[*ENCODERS]} it takes {FITTING[name]}"
 
 
 @EVERY
@@ -54,13 +61,6 @@ def test_it_hands_on_its_own_encoder(name, encoder):
 
 
 @EVERY
-def test_cases_may_come_in_any_order(name, encoder):
-    objective = build(name, encoder)
-    views = views_for(objective, encoder)
-    torch.testing.assert_close(objective(views)[0], objective(chosen(views, [2, 0, 3, 1]))[0], rtol=1e-4, atol=1e-5)
-
-
-@EVERY
 def test_it_draws_alike_for_every_batch_and_leaves_the_views_alone(name, encoder):
     objective = build(name, encoder)
     views = views_for(objective, encoder)
@@ -68,8 +68,15 @@ def test_it_draws_alike_for_every_batch_and_leaves_the_views_alone(name, encoder
     assert all(torch.equal(few.drawn[key], views.drawn[key][:2]) for key in views.drawn)
     before = tuple(image.clone() for image in views.images)
     first, again = objective(views)[0], objective(views)[0]
-    torch.testing.assert_close(first, again, msg="the loss may only depend on the weights and the views")
+    torch.testing.assert_close(first, again, msg=ONCE)
     assert all(map(torch.equal, before, views.images))
+
+
+@EVERY
+def test_cases_may_come_in_any_order(name, encoder):
+    objective = build(name, encoder)
+    views = views_for(objective, encoder)
+    torch.testing.assert_close(objective(views)[0], objective(chosen(views, [2, 0, 3, 1]))[0], rtol=1e-4, atol=1e-5)
 
 
 @EVERY
