@@ -23,6 +23,7 @@ from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.classification import judged
+from medssl.objectives.fitting import per_axis
 from medssl.objectives.objective import Objective
 from medssl.objectives.tiles import Tiles, cut
 from medssl.rng import stream
@@ -42,8 +43,9 @@ class Jigsaw(Objective):
         name: Literal["jigsaw"] = "jigsaw"
         grid: Cells | tuple[Cells, ...] = 3
         """Cells along every spatial axis, or along each."""
-        permutations: int = Field(100, ge=2)
-        """Orders that are told apart; the paper tries 64 to 1000, and finds more to be better."""
+        permutations: int = Field(100, ge=2, le=1000)
+        """Orders that are told apart; the paper tries 64 to 1000, and finds more to be better. To choose many more far
+        from each other would take minutes."""
         tile: float = Field(64 / 75, gt=0, lt=1)
         """Side of a tile, as a share of its cell's."""
         width: PositiveInt = 512
@@ -51,11 +53,7 @@ class Jigsaw(Objective):
 
     def __init__(self, encoder: Encoder, config: Jigsaw.Config) -> None:
         super().__init__()
-        grid = (config.grid,) * encoder.dims if isinstance(config.grid, int) else config.grid
-        if len(grid) != encoder.dims:
-            raise ConfigError(f"objective.grid {grid} has {len(grid)} axes",
-                              expected=f"{encoder.dims}, as many as the encoder's pictures have",
-                              remedy="give a number for each spatial axis, or a single one for all")
+        grid = per_axis(config.grid, encoder, "objective.grid")
         self.encoder, self.config = encoder, config
         self.tiles = Tiles.of(encoder, grid, config.tile)
         count = math.prod(grid)

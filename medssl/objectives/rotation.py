@@ -20,6 +20,7 @@ from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.classification import judged
+from medssl.objectives.fitting import resized
 from medssl.objectives.objective import Objective
 from medssl.types import Views, ViewSpec
 
@@ -59,9 +60,9 @@ class Rotation(Objective):
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, int]:
         sides = shape[-2:] if self.config.planar else shape[1:]
         if len(set(sides)) > 1:
+            planar = "set objective.planar=true, or " if len(set(shape[-2:])) == 1 else ""
             raise ConfigError(f"Views of {shape[1:]} voxels, whose sides {sides} a quarter turn would exchange",
-                              expected="equal sides", remedy=f"set augment.size to {(min(sides),) * len(sides)}" + (
-                                  ", or objective.planar=true" if len(set(shape[-2:])) == 1 else ""))
+                              expected="equal sides", remedy=planar + resized((min(sides),) * len(sides)))
         return {} if self.all_shown else {"rotation": int(rng.integers(len(self.turns)))}
 
 
