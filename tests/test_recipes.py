@@ -160,8 +160,8 @@ def test_every_mistake_is_told_at_once_with_the_nearest_key():
     ("encoder.blocks=[1,1,1,1,1]", "encoder.blocks: has 5 values, where at most 4 belong (got [1, 1, 1, 1, 1])"),
     ("augment.size=64", "augment.size: should be a list, in brackets (got 64)"),
     ("train=5", "train: should be a mapping, {key: value} (got 5)"),
-    ("objective={name: jigsaw, grid: x}", "objective.grid: Input should be a valid integer, unable to parse string as an "
-                                          "integer; or should be a list, in brackets (got 'x')"),
+    ("objective={name: jigsaw, grid: x}", "objective.grid: Input should be a valid integer, unable to parse string as "
+                                          "an integer; or should be a list, in brackets (got 'x')"),
     ("objective={name: jigsaw, grid: [3, 1]}", "objective.grid.1: Input should be greater than or equal to 2 (got 1)"),
     ("objective={name: jigsaw, gird: 2}", "objective.gird: unknown key; did you mean 'grid'?"),
 ])
