@@ -35,7 +35,7 @@ class ContextRestoration(Painting):
         patch: PositiveInt | tuple[PositiveInt, ...] = 8
         """Voxels of a patch, along every spatial axis or along each."""
         share: float = Field(0.25, gt=0, le=0.5)
-        """Share of the picture that moves, as far as so many patches fit without overlap."""
+        """Share of the picture that moves, as far as so many patches fit without overlap. The default is ours."""
 
     def __init__(self, encoder: Encoder, config: ContextRestoration.Config) -> None:
         super().__init__(encoder)

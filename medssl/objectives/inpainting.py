@@ -1,7 +1,10 @@
 """Inpainting: regions of the picture are removed, and the network paints them from their surroundings.
 
 Pathak et al., Context Encoders: Feature Learning by Inpainting, CVPR 2016 (arXiv 1604.07379), with its L2 loss alone.
-The adversarial loss that the paper adds at a weight of 0.001 against 0.999 makes pictures sharper; it is left out here.
+The adversarial loss that the paper adds at a weight of 0.001 against 0.999 makes pictures sharper; it is left out here,
+as are its random regions, holes with the outlines of other pictures' objects. The paper's decoder has its encoder's
+last features alone, through a channel-wise fully connected layer; ours is a U-Net's, whose skips also show it what was
+not removed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Noroozi and Favaro, Unsupervised Learning of Visual Representations by Solving J
 same encoder without the others (a context-free network); only a set of orders far from each other is asked for. In
 volumes Taleb et al., 3D Self-Supervised Methods for Medical Imaging, NeurIPS 2020 (arXiv 2006.03829), with 3×3×3 tiles;
 2×2×2 as in Zhuang et al., Self-supervised Feature Learning for 3D Medical Images by Playing a Rubik's Cube, MICCAI 2019
-(arXiv 1910.02241), whose rotations of tiles are left out. The recipe should neither rotate nor flip the views.
+(arXiv 1910.02241), whose rotations of tiles are left out. Of the first paper are left out the tricks with colours (grey
+pictures, shifted channels), which are for photographs. The recipe should neither rotate nor flip the views.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Jigsaw(Objective):
         tile: float = Field(64 / 75, gt=0, lt=1)
         """Side of a tile, as a share of its cell's."""
         width: PositiveInt = 512
-        """Width of a tile's projection and of the perceptron's hidden layer; the paper's are 512 and 4096."""
+        """Width of a tile's projection and of the perceptron's hidden layer alike; the paper's are 512 and 4096."""
 
     def __init__(self, encoder: Encoder, config: Jigsaw.Config) -> None:
         super().__init__()

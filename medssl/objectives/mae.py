@@ -2,7 +2,8 @@
 
 He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377), for images and volumes; with
 `tube`, VideoMAE (Tong et al., NeurIPS 2022, arXiv 2203.12602) for clips: the same places are hidden at all times, since
-a hidden patch could otherwise be copied from the frame before.
+a hidden patch could otherwise be copied from the frame before. The reference's class token, which pretraining gives
+nothing to do, is there only with `encoder.class_token`.
 """
 
 from __future__ import annotations

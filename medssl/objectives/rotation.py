@@ -4,7 +4,9 @@ Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotatio
 90, 180 or 270 degrees, all four of each image in one batch, which they found best. In volumes Taleb et al., 3D
 Self-Supervised Methods for Medical Imaging, NeurIPS 2020 (arXiv 2006.03829): a quarter, half or three-quarter turn
 about one of three axes, or none, ten classes, of which one is drawn for each sample. Quarter turns need no
-interpolation, whose traces would give the answer away. The recipe should neither rotate nor flip the views.
+interpolation, whose traces would give the answer away. So would zeros on one side, as `translate` and a case smaller
+than its box bring them in; and flips and rotations of the views make several answers right. The recipe should have
+neither.
 """
 
 from __future__ import annotations
