@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
+from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.painting import Painting, mean_over, painted_well
 from medssl.types import Views, ViewSpec
@@ -71,6 +72,9 @@ class Inpainting(Painting):
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """start (regions, axes): the first voxel of every box along each axis."""
         free = np.array(shape[1:]) - self._sides(shape[1:])
+        if not free.any():
+            raise ConfigError(f"objective.side {self.config.side:g} removes the whole of views of {shape[1:]}",
+                              expected="something left to paint from", remedy="set objective.side=0.5 or less")
         if self.config.place == "central":
             return {"start": free[None] // 2}
         return {"start": rng.integers(free + 1, size=(self.config.regions, len(free)))}
