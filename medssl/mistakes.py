@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from typing import Any
@@ -18,8 +19,6 @@ WORDS = {
     "dict_type": "should be a mapping, {key: value}",
     "model_type": "should be a mapping, {key: value}",
     "model_attributes_type": "should be a mapping, {key: value}",
-    "too_long": "has {actual_length} values, where at most {max_length} belong",
-    "too_short": "has {actual_length} values, where at least {min_length} belong",
 }
 """Pydantic's own words for these name Python's types."""
 
@@ -87,7 +86,7 @@ def _unchosen(where: str, given: Any, kinds: set[type[BaseModel]]) -> str:
 
 def _worded(mistake: dict[str, Any]) -> str:
     own = WORDS.get(mistake["type"])
-    return own.format(**mistake.get("ctx", {})) if own else mistake["msg"].removeprefix("Value error, ")
+    return own or re.sub("^(Value error,|Tuple|List|Dictionary) | after validation", "", mistake["msg"])
 
 
 def _nearest(given: Any, known: list[str], heading: str) -> str:
