@@ -34,7 +34,7 @@ class MAE(Objective):
         tube: bool = False
         """For clips: hide the same places at all times, and normalise targets for each channel apart."""
         normalise_target: bool = True
-        """Each patch's target has mean 0 and deviation 1 by its own; medical_mae leaves this out for chest X-rays."""
+        """By each patch's own mean and deviation; medical_mae leaves this out for chest X-rays."""
         decoder: TokenDecoder.Config = TokenDecoder.Config()
 
     def __init__(self, encoder: Encoder, config: MAE.Config) -> None:
