@@ -7,11 +7,8 @@ error that names the nearest right one; all mistakes of a file are reported at o
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
-import types
-import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medssl.errors import ConfigError
+from medssl.mistakes import told
 
 
 class Config(BaseModel):
@@ -93,42 +91,7 @@ def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        mistakes = [_explain(kind, mistake) for mistake in error.errors()]
+        mistakes = told(kind, data, error)
         listing = "\n".join(f"  - {line}" for line in mistakes)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ConfigError(f"{source} has {count}:\n{listing}", remedy="mend these keys and run again") from None
-
-
-def _explain(kind: type[Config], mistake: dict[str, Any]) -> str:
-    path = [part for part in mistake["loc"] if isinstance(part, str)]
-    place = ".".join(str(part) for part in mistake["loc"])
-    if mistake["type"] == "extra_forbidden":
-        known = sorted(_keys_at(kind, path[:-1]))
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
-        return f"{place}: unknown key; {hint}"
-    if mistake["type"] == "missing":
-        return f"{place}: required, but not given"
-    message = mistake["msg"].removeprefix("Value error, ")
-    if not place:  # a rule about several keys together: its input is the whole file
-        return message
-    shown = repr(mistake.get("input"))
-    return f"{place}: {message} (got {shown if len(shown) < 80 else shown[:77] + '...'})"
-
-
-def _keys_at(kind: type[Config], path: list[str]) -> set[str]:
-    """Every key that is known under `path`; tags of unions, which pydantic puts into the path, are walked over."""
-    kinds = {kind}
-    for part in path:
-        inner = {k for config in kinds if part in config.model_fields
-                 for k in _configs_in(config.model_fields[part].annotation)}
-        kinds = inner or kinds
-    return {name for config in kinds for name in config.model_fields}
-
-
-def _configs_in(annotation: Any) -> set[type[Config]]:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return {annotation}
-    if isinstance(annotation, types.GenericAlias) or typing.get_args(annotation):
-        return {k for inner in typing.get_args(annotation) for k in _configs_in(inner)}
-    return set()

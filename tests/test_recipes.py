@@ -146,6 +146,31 @@ def test_every_mistake_is_told_at_once_with_the_nearest_key():
         assert f"did you mean {right}" in message
 
 
+@pytest.mark.parametrize(("override", "line"), [
+    ("objective=simclr", "objective: 'simclr' stands where a name and its settings belong; write {name: simclr}"),
+    ("objective=simclear", "objective: 'simclear' stands where a name and its settings belong; write {name: simclr}"),
+    ("objective.name=simclr2", "objective.name: unknown name 'simclr2'; did you mean 'simclr'?"),
+    ("encoder={name: restnet}", "encoder.name: unknown name 'restnet'; did you mean 'resnet'?"),
+    ("encoder={name: 7}", "encoder.name: unknown name 7; known names: resnet, swin, unet, vit"),
+    ("encoder={width: 7}", "encoder.name: required, but not given; known names: resnet, swin, unet, vit"),
+    ("augment.intensity=[{name: gama}]", "augment.intensity.0.name: unknown name 'gama'; did you mean 'gamma'?"),
+    ("augment.intensity=[gamma]", "augment.intensity.0: 'gamma' stands where a name and its settings belong; write "
+                                  "{name: gamma}"),
+    ("encoder.blocks=[1,0,1,1]", "encoder.blocks.1: Input should be greater than 0 (got 0)"),
+    ("encoder.blocks=[1,1,1,1,1]", "encoder.blocks: should have at most 4 items, not 5 (got [1, 1, 1, 1, 1])"),
+    ("augment.size=64", "augment.size: should be a list, in brackets (got 64)"),
+    ("train=5", "train: should be a mapping, {key: value} (got 5)"),
+    ("objective={name: jigsaw, grid: x}", "objective.grid: Input should be a valid integer, unable to parse string as "
+                                          "an integer; or should be a list, in brackets (got 'x')"),
+    ("objective={name: jigsaw, grid: [3, 1]}", "objective.grid.1: Input should be greater than or equal to 2 (got 1)"),
+    ("objective={name: jigsaw, gird: 2}", "objective.gird: unknown key; did you mean 'grid'?"),
+])
+def test_a_mistake_is_told_once_by_the_recipes_own_keys(override: str, line: str):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(PIPELINES / "nih_cxr/simsiam.yaml", "pretrain", [override])
+    assert caught.value.what.splitlines()[1:] == [f"  - {line}"]
+
+
 def test_a_chain_of_extends_must_end(tmp_path: Path):
     (tmp_path / "a.yaml").write_text(f"extends: ../{tmp_path.name}/b.yaml\n")
     (tmp_path / "b.yaml").write_text(f"extends: ../{tmp_path.name}/a.yaml\n")

@@ -108,15 +108,20 @@ class UNetEncoder(Encoder):
             first = width
         self.levels = nn.ModuleList(levels)
 
+    @property
+    def smallest(self) -> tuple[int, ...]:
+        """So that the coarsest map has 2 cells along each axis, which its norm needs."""
+        return (2 ** len(self.levels),) * self.dims
+
     def forward(self, x: Tensor) -> Features:
-        """x (B, C, *S); each axis at least 2 to the number of levels, so that the coarsest map has 2 cells or more."""
+        """x (B, C, *S), of `smallest` or more."""
         self.check_input(x)
-        smallest = 2 ** len(self.levels)
-        if min(x.shape[2:]) < smallest:
+        if min(x.shape[2:]) < self.smallest[0]:
             raise ConfigError(
                 f"A U-Net of {len(self.levels)} levels was given a picture of size {tuple(x.shape[2:])}",
-                expected=f"at least {smallest} voxels along each axis",
-                remedy="take a larger crop, or fewer `widths`",
+                expected=f"at least {self.smallest[0]} voxels along each axis",
+                remedy="set data.box.size, or augment.size where that is given, so large, or give encoder.widths fewer "
+                "levels",
             )
         maps = []
         for level in self.levels:

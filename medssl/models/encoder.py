@@ -39,6 +39,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.preprocessing: Mapping[str, Any] = {}
 
+    @property
+    def smallest(self) -> tuple[int, ...]:
+        """The least size S of a picture that it makes something of: one cell of its finest map."""
+        return self.stride
+
     def forward(self, x: Tensor) -> Features:
         """x (B, C, *S) -> maps [(B, D_l, *S_l), ...] coarse to fine, and pooled (B, D)."""
         raise NotImplementedError

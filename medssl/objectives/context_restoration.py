@@ -19,6 +19,7 @@ from torch import Tensor
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import Encoder
+from medssl.objectives.fitting import per_axis
 from medssl.objectives.painting import Painting, painted_well
 from medssl.types import Views, ViewSpec
 
@@ -34,18 +35,12 @@ class ContextRestoration(Painting):
         patch: PositiveInt | tuple[PositiveInt, ...] = 8
         """Voxels of a patch, along every spatial axis or along each."""
         share: float = Field(0.25, gt=0, le=0.5)
-        """Share of the picture that moves, as far as so many patches fit without overlap."""
+        """Share of the picture that moves, as far as so many patches fit without overlap. The default is ours."""
 
     def __init__(self, encoder: Encoder, config: ContextRestoration.Config) -> None:
         super().__init__(encoder)
         self.config = config
-        self.patch = (config.patch,) * encoder.dims if isinstance(config.patch, int) else config.patch
-        if len(self.patch) != encoder.dims:
-            raise ConfigError(
-                f"objective.patch {self.patch} has {len(self.patch)} axes",
-                expected=f"{encoder.dims}, as many as the encoder's pictures have",
-                remedy="give one size for each spatial axis, or a single number for all",
-            )
+        self.patch = per_axis(config.patch, encoder, "objective.patch")
         self.view_spec = ViewSpec(draw=self._draw)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
@@ -96,9 +91,10 @@ def poisson_disc(rng: np.random.Generator, size: tuple[int, ...], patch: tuple[i
     dart stays where it is a patch's side away, along some axis, from all that stayed before.
     """
     free = [length - side + 1 for length, side in zip(size, patch, strict=True)]
-    if min(free) < 1:
-        raise ConfigError(f"Patches of {tuple(patch)} voxels do not lie in views of {tuple(size)}",
-                          expected="patches smaller than the view", remedy="set objective.patch lower")
+    if min(free) < 1 or all(length < 2 * side for length, side in zip(size, patch, strict=True)):
+        raise ConfigError(f"No two patches of {tuple(patch)} voxels lie side by side in views of {tuple(size)}",
+                          expected="patches within the view, and at most half as long along some axis",
+                          remedy=f"set objective.patch={[max(1, length // 2) for length in size]} or smaller")
     darts = rng.integers(free, size=(TRIES * wanted, len(free)))
     taken, kept = np.zeros(free, dtype=bool), []
     for dart in map(tuple, darts.tolist()):

@@ -5,7 +5,9 @@ Dosovitskiy et al., Discriminative Unsupervised Feature Learning with Exemplar C
 with the archive and sees each class once an epoch; so this is the triplet form of Doersch and Zisserman, Multi-task
 Self-Supervised Visual Learning, ICCV 2017 (arXiv 1708.07860), which Taleb et al. carry over to volumes (3D
 Self-Supervised Methods for Medical Imaging, NeurIPS 2020, arXiv 2006.03829). The batch's other samples are the
-negatives, all of them.
+negatives, all of them. They may be false: another scan of the same patient, and, in a batch that begins the next pass
+over the cases, the same scan again. Distance, margin and width are those of Wang and Gupta, Unsupervised Learning of
+Visual Representations using Videos, ICCV 2015 (arXiv 1505.00687).
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """Inpainting: regions of the picture are removed, and the network paints them from their surroundings.
 
 Pathak et al., Context Encoders: Feature Learning by Inpainting, CVPR 2016 (arXiv 1604.07379), with its L2 loss alone.
-The adversarial loss that the paper adds at a weight of 0.001 against 0.999 makes pictures sharper; it is left out here.
+The adversarial loss that the paper adds at a weight of 0.001 against 0.999 makes pictures sharper; it is left out here,
+as are its random regions, holes with the outlines of other pictures' objects. The paper's decoder has its encoder's
+last features alone, through a channel-wise fully connected layer; ours is a U-Net's, whose skips also show it what was
+not removed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
+from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.painting import Painting, mean_over, painted_well
 from medssl.types import Views, ViewSpec
@@ -68,6 +72,9 @@ class Inpainting(Painting):
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """start (regions, axes): the first voxel of every box along each axis."""
         free = np.array(shape[1:]) - self._sides(shape[1:])
+        if not free.any():
+            raise ConfigError(f"objective.side {self.config.side:g} removes the whole of views of {shape[1:]}",
+                              expected="something left to paint from", remedy="set objective.side=0.5 or less")
         if self.config.place == "central":
             return {"start": free[None] // 2}
         return {"start": rng.integers(free + 1, size=(self.config.regions, len(free)))}

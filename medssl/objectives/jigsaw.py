@@ -5,7 +5,8 @@ Noroozi and Favaro, Unsupervised Learning of Visual Representations by Solving J
 same encoder without the others (a context-free network); only a set of orders far from each other is asked for. In
 volumes Taleb et al., 3D Self-Supervised Methods for Medical Imaging, NeurIPS 2020 (arXiv 2006.03829), with 3×3×3 tiles;
 2×2×2 as in Zhuang et al., Self-supervised Feature Learning for 3D Medical Images by Playing a Rubik's Cube, MICCAI 2019
-(arXiv 1910.02241), whose rotations of tiles are left out. The recipe should neither rotate nor flip the views.
+(arXiv 1910.02241), whose rotations of tiles are left out. Of the first paper are left out the tricks with colours (grey
+pictures, shifted channels), which are for photographs. The recipe should neither rotate nor flip the views.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.classification import judged
+from medssl.objectives.fitting import per_axis
 from medssl.objectives.objective import Objective
 from medssl.objectives.tiles import Tiles, cut
 from medssl.rng import stream
@@ -42,20 +44,17 @@ class Jigsaw(Objective):
         name: Literal["jigsaw"] = "jigsaw"
         grid: Cells | tuple[Cells, ...] = 3
         """Cells along every spatial axis, or along each."""
-        permutations: int = Field(100, ge=2)
-        """Orders that are told apart; the paper tries 64 to 1000, and finds more to be better."""
+        permutations: int = Field(100, ge=2, le=1000)
+        """Orders that are told apart; the paper tries 64 to 1000, and finds more to be better. To choose many more far
+        from each other would take minutes."""
         tile: float = Field(64 / 75, gt=0, lt=1)
         """Side of a tile, as a share of its cell's."""
         width: PositiveInt = 512
-        """Width of a tile's projection and of the perceptron's hidden layer; the paper's are 512 and 4096."""
+        """Width of a tile's projection and of the perceptron's hidden layer alike; the paper's are 512 and 4096."""
 
     def __init__(self, encoder: Encoder, config: Jigsaw.Config) -> None:
         super().__init__()
-        grid = (config.grid,) * encoder.dims if isinstance(config.grid, int) else config.grid
-        if len(grid) != encoder.dims:
-            raise ConfigError(f"objective.grid {grid} has {len(grid)} axes",
-                              expected=f"{encoder.dims}, as many as the encoder's pictures have",
-                              remedy="give a number for each spatial axis, or a single one for all")
+        grid = per_axis(config.grid, encoder, "objective.grid")
         self.encoder, self.config = encoder, config
         self.tiles = Tiles.of(encoder, grid, config.tile)
         count = math.prod(grid)

@@ -2,13 +2,15 @@
 
 He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377), for images and volumes; with
 `tube`, VideoMAE (Tong et al., NeurIPS 2022, arXiv 2203.12602) for clips: the same places are hidden at all times, since
-a hidden patch could otherwise be copied from the frame before.
+a hidden patch could otherwise be copied from the frame before. The reference's class token, which pretraining gives
+nothing to do, is there only with `encoder.class_token`.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +19,7 @@ from medssl.augment.mask import BlockMask
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError, TrainingError
 from medssl.models import Encoder, TokenDecoder, ViT
+from medssl.objectives.fitting import draw_some
 from medssl.objectives.objective import Objective
 from medssl.types import Views, ViewSpec
 
@@ -31,6 +34,7 @@ class MAE(Objective):
         tube: bool = False
         """For clips: hide the same places at all times, and normalise targets for each channel apart."""
         normalise_target: bool = True
+        """By each patch's own mean and deviation; medical_mae leaves this out for chest X-rays."""
         decoder: TokenDecoder.Config = TokenDecoder.Config()
 
     def __init__(self, encoder: Encoder, config: MAE.Config) -> None:
@@ -43,7 +47,7 @@ class MAE(Objective):
             )
         self.encoder, self.config = encoder, config
         self.mask = BlockMask(config.ratio, encoder.patch, config.tube)
-        self.view_spec = ViewSpec(draw=self.mask.draw)
+        self.view_spec = ViewSpec(draw=self._draw)
         self.decoder = TokenDecoder(config.decoder, encoder.width, encoder.embedding.weight[0].numel())
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
@@ -69,6 +73,9 @@ class MAE(Objective):
         size = tuple(views.images[0].shape[2:])
         shown = views.images[0].float().masked_fill(self.mask.voxels(views.drawn["hidden"], size), float("nan"))
         return shown, self.encoder.unpatchify(painted, self.encoder.grid_of(size))
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        return draw_some(self.mask, rng, shape, "encoder.patch")
 
     def _split(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """All patches (B, N, P), and the indices of the visible (B, n) and the hidden ones (B, m)."""

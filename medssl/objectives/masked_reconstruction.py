@@ -16,8 +16,8 @@ from torch import Tensor
 from medssl.augment.mask import BlockMask
 from medssl.augment.transform import normal_field
 from medssl.config import Config as StrictConfig
-from medssl.errors import ConfigError
 from medssl.models import Encoder
+from medssl.objectives.fitting import draw_some, per_axis
 from medssl.objectives.painting import Painting, mean_over, painted_well
 from medssl.types import Views, ViewSpec
 
@@ -36,15 +36,8 @@ class MaskedReconstruction(Painting):
 
     def __init__(self, encoder: Encoder, config: MaskedReconstruction.Config) -> None:
         super().__init__(encoder)
-        block = (config.block,) * encoder.dims if isinstance(config.block, int) else config.block
-        if len(block) != encoder.dims:
-            raise ConfigError(
-                f"objective.block {block} has {len(block)} axes",
-                expected=f"{encoder.dims}, as many as the encoder's pictures have",
-                remedy="give one size for each spatial axis, or a single number for all",
-            )
         self.config = config
-        self.mask = BlockMask(config.ratio, block)
+        self.mask = BlockMask(config.ratio, per_axis(config.block, encoder, "objective.block"))
         self.view_spec = ViewSpec(draw=self._draw)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,7 +54,7 @@ class MaskedReconstruction(Painting):
         return image.masked_fill(hidden, float("nan")), painted
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Any]:
-        return self.mask.draw(rng, shape) | {"seed": rng.integers(2**63)}
+        return draw_some(self.mask, rng, shape, "objective.block") | {"seed": rng.integers(2**63)}
 
     def _restore(self, views: Views, hidden: Tensor) -> Tensor:
         image, fill = views.images[0], 0.0

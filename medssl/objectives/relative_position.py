@@ -3,8 +3,10 @@
 Doersch et al., Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015 (arXiv 1505.05192): tiles
 of 96 pixels, 48 apart and each moved by up to 7, so that no line and no texture goes on from one to the other. In
 volumes Taleb et al., 3D Self-Supervised Methods for Medical Imaging, NeurIPS 2020 (arXiv 2006.03829): one of 26
-neighbours. What the first paper does against chromatic aberration (projecting or dropping colours) is for photographs,
-and is left out. The recipe should neither rotate nor flip the views.
+neighbours. Of the first paper are left out: what it does against chromatic aberration (projecting or dropping colours),
+which is for photographs; that it subtracts each tile's mean, and makes some tiles coarse; that the first tile may lie
+anywhere, where ours lies in the middle; and one of the perceptron's two hidden layers. The recipe should neither rotate
+nor flip the views.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotatio
 90, 180 or 270 degrees, all four of each image in one batch, which they found best. In volumes Taleb et al., 3D
 Self-Supervised Methods for Medical Imaging, NeurIPS 2020 (arXiv 2006.03829): a quarter, half or three-quarter turn
 about one of three axes, or none, ten classes, of which one is drawn for each sample. Quarter turns need no
-interpolation, whose traces would give the answer away. The recipe should neither rotate nor flip the views.
+interpolation, whose traces would give the answer away. So would zeros on one side, as `translate` and a case smaller
+than its box bring them in; and flips and rotations of the views make several answers right. The recipe should have
+neither.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models import Encoder
 from medssl.objectives.classification import judged
+from medssl.objectives.fitting import resized
 from medssl.objectives.objective import Objective
 from medssl.types import Views, ViewSpec
 
@@ -59,9 +62,9 @@ class Rotation(Objective):
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, int]:
         sides = shape[-2:] if self.config.planar else shape[1:]
         if len(set(sides)) > 1:
+            planar = "set objective.planar=true, or " if len(set(shape[-2:])) == 1 else ""
             raise ConfigError(f"Views of {shape[1:]} voxels, whose sides {sides} a quarter turn would exchange",
-                              expected="equal sides", remedy=f"set augment.size to {(min(sides),) * len(sides)}" + (
-                                  ", or objective.planar=true" if len(set(shape[-2:])) == 1 else ""))
+                              expected="equal sides", remedy=planar + resized((min(sides),) * len(sides)))
         return {} if self.all_shown else {"rotation": int(rng.integers(len(self.turns)))}
 
 

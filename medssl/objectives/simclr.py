@@ -2,6 +2,8 @@
 
 Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020 (arXiv 2002.05709). Where
 the paper is silent (batch norms in the projection head) this follows its code, github.com/google-research/simclr.
+Negatives may be false: another scan of the same patient, and, in a batch that begins the next pass over the cases, the
+same scan again.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medssl.errors import ConfigError
 from medssl.models import Encoder, ViT
+from medssl.objectives.fitting import resized
 
 
 @dataclass(frozen=True)
@@ -25,34 +26,37 @@ class Tiles:
     tile: side of a tile, as a share of its cell's.
     gap: what is left out between neighbouring cells, as a share of a cell's side.
     multiple: what a tile's side must be a multiple of, along each axis: the patch of a ViT.
+    least: what it must be at least, along each axis: the smallest picture that the encoder takes.
     """
 
     grid: tuple[int, ...]
     tile: float
     gap: float
     multiple: tuple[int, ...]
+    least: tuple[int, ...]
 
     @classmethod
     def of(cls, encoder: Encoder, grid: tuple[int, ...], tile: float, gap: float = 0.0) -> Tiles:
         """Tiles that the encoder takes."""
-        return cls(grid, tile, gap, encoder.patch if isinstance(encoder, ViT) else (1,) * encoder.dims)
+        multiple = encoder.patch if isinstance(encoder, ViT) else (1,) * encoder.dims
+        return cls(grid, tile, gap, multiple, encoder.smallest)
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Voxels of a tile of a picture of `size`: the multiple nearest to its share that leaves room for jitter.
 
-        ConfigError where not even the smallest does.
+        ConfigError where not even the smallest that the encoder takes does.
         """
         cells = self._cells(size)
-        sides = []
-        for side, cell, count, multiple in zip(size, cells, self.grid, self.multiple, strict=True):
-            wanted = self.tile * self._exact(side, count) / multiple
-            sides.append(multiple * min(max(round(wanted), 1), (cell - 1) // multiple))
-        if min(sides) < 1:
-            smallest = tuple(math.ceil((n + (n - 1) * self.gap) * (m + 1))
-                             for n, m in zip(self.grid, self.multiple, strict=True))
+        if any(cell <= least for cell, least in zip(cells, self.least, strict=True)):
+            enough = tuple(m * math.ceil((n + (n - 1) * self.gap) * (least + 1) / m)
+                           for n, least, m in zip(self.grid, self.least, self.multiple, strict=True))
             raise ConfigError(f"Views of {size} voxels, cut into {self.grid} cells of {cells}",
-                              expected=f"cells larger than {self.multiple} voxels, the least that the encoder takes",
-                              remedy=f"make augment.size {smallest} or more, or the encoder's patch smaller")
+                              expected=f"cells larger than {self.least} voxels, the least that the encoder takes",
+                              remedy=f"{resized(enough)} or more, or choose an encoder that takes smaller pictures")
+        sides = []
+        for side, cell, count, multiple, least in zip(size, cells, self.grid, self.multiple, self.least, strict=True):
+            wanted = multiple * round(self.tile * self._exact(side, count) / multiple)
+            sides.append(min(max(wanted, least), (cell - 1) // multiple * multiple))
         return tuple(sides)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:

@@ -17,10 +17,16 @@ from medssl.files import write_whole
 from medssl.models import Encoder, EncoderConfig, build_encoder
 from medssl.models.adapt import fill
 from medssl.models.start import Start, open_start
+from medssl.objectives import OBJECTIVES
+from medssl.objectives.fitting import require_tiled
+from medssl.objectives.painting import Painting
 from medssl.tasks import TASKS, LabelledModel, TaskConfig, build_task
 from medssl.train.run import patient_digest
 
 log = logging.getLogger(__name__)
+
+PAINTING = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Painting)]
+"""The objectives that leave a decoder."""
 
 
 def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> Encoder:
@@ -35,6 +41,7 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
         known["dims"] = data.dims
     if "size" in type(config).model_fields:
         known["size"] = view_size(data, augment)
+        require_tiled(known["size"], config.patch, "encoder.patch")
     return build_encoder(validate(type(config), config.model_dump() | known, "The encoder, fitted to the data,"))
 
 
@@ -110,8 +117,8 @@ def start_model(model: LabelledModel, start: Start, data: Data, with_decoder: bo
     if with_decoder:
         if "decoder" not in start.tensors or not hasattr(model.task, "decoder"):
             raise ConfigError("The weights and this task have no decoder in common",
-                              expected="a masked-reconstruction run and a segmentation task",
-                              remedy="leave `decoder` out of this arm")
+                              expected=f"a run of {', '.join(PAINTING)}, and task.name=segment",
+                              remedy="leave `decoder` out here, or start from such a run")
         accounts.append(fill(model.task.decoder, start.tensors["decoder"], "decoder"))
     return start.account(accounts)
 

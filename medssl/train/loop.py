@@ -17,7 +17,7 @@ from medssl.config import Config
 from medssl.data.loader import Loader
 from medssl.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medssl.train.launch import Precision, launch
-from medssl.train.monitor import Metrics, require_finite
+from medssl.train.monitor import Metrics, norms_explained, require_finite
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
 
 
@@ -53,7 +53,7 @@ def fit(
     """Trains `module` in place. With a run folder it writes metrics and checkpoints there, and resumes from them.
 
     Step k reads the same cases and draws the same views whether or not the run was interrupted before it.
-    TrainingError on a loss that is not finite.
+    TrainingError on a loss that is not finite, ConfigError where a norm has nothing to normalise over.
     """
     fabric = launch(config.precision, module)
     optimizer = build_optimizer(module, config.optim)
@@ -65,7 +65,8 @@ def fit(
     try:
         for step, batch in enumerate(loader.batches(done.step, config.steps, config.workers), start=done.step):
             lr = set_lr(optimizer, config.optim, step, config.steps)
-            loss, health = model(policy(_on_device(batch, fabric)))
+            with norms_explained(config.batch_size):
+                loss, health = model(policy(_on_device(batch, fabric)))
             value = float(loss.detach())
             require_finite(value, step, lr, batch.case_ids)
             _step(fabric, model, optimizer, loss, config.clip)

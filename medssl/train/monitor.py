@@ -6,12 +6,14 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medssl.errors import TrainingError
+from medssl.errors import ConfigError, TrainingError
 from medssl.files import write_whole
 
 PLAIN_EVERY = 10.0
@@ -109,3 +111,18 @@ def require_finite(loss: float, step: int, lr: float, case_ids: list[str]) -> No
                             f"{', '.join(case_ids[:4])} …", expected="a finite number",
                             remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=float32; "
                                    "the last checkpoint is kept")
+
+
+@contextmanager
+def norms_explained(batch_size: int) -> Iterator[None]:
+    """ConfigError where a batch or instance norm meets one value a channel, whose deviation torch refuses to take."""
+    try:
+        yield
+    except ValueError as error:
+        refused, _, shape = str(error).partition(" when training, got input size ")
+        if not refused.startswith("Expected more than 1 "):
+            raise
+        larger = "make views larger: augment.size, or data.box.size where that is left out"
+        more = "give train.batch_size=2 or more, or " if "value per channel" in refused and batch_size < 2 else ""
+        raise ConfigError(f"A norm has one value a channel to normalise, in maps {shape}, with train.batch_size "
+                          f"{batch_size}", expected="at least 2", remedy=more + larger) from None

@@ -127,5 +127,12 @@ def test_pairs_that_do_not_fit_repeat_the_first():
 def test_patches_that_do_not_suit_are_refused():
     with pytest.raises(ConfigError, match=r"objective\.patch \(4, 4, 4\) has 3 axes"):
         make("image", patch=(4, 4, 4))
-    with pytest.raises(ConfigError, match=r"Patches of \(20, 20\) voxels do not lie in views of \(16, 24\)"):
+    with pytest.raises(ConfigError, match=r"objective.patch=\[8, 12\] or smaller"):
         make("image", patch=20).view_spec.draw(stream("a"), (1, 16, 24))
+
+
+def test_a_patch_that_could_change_places_with_itself_alone_is_refused():
+    with pytest.raises(ConfigError, match=r"No two patches of \(16, 13\) voxels lie side by side"):
+        make("image", patch=(16, 13)).view_spec.draw(stream("a"), (1, 16, 24))
+    starts = make("image", patch=(16, 12)).view_spec.draw(stream("a"), (1, 16, 24))["start"]
+    assert starts.shape == (1, 2, 2)

@@ -9,6 +9,7 @@ from double import assert_same, float64, gradients
 from pydantic import ValidationError
 
 from medssl.augment.transform import stack
+from medssl.errors import ConfigError
 from medssl.models import ENCODERS
 from medssl.objectives.inpainting import Inpainting
 from medssl.rng import stream
@@ -102,3 +103,9 @@ def test_random_boxes_reach_every_voxel_and_stay_inside():
 def test_several_central_regions_are_refused():
     with pytest.raises(ValidationError, match="2 central regions would lie on each other: set regions to 1"):
         Inpainting.Config(place="central", regions=2)
+
+
+def test_a_box_that_leaves_nothing_to_paint_from_is_refused():
+    encoder = make("random boxes").encoder
+    with pytest.raises(ConfigError, match=r"objective.side 0.99 removes the whole of views of \(16, 24\)"):
+        Inpainting(encoder, Inpainting.Config(side=0.99)).view_spec.draw(stream("test"), (1, 16, 24))

@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from medssl.errors import ConfigError
@@ -19,7 +20,7 @@ class Corners(nn.Module):
 
     def __init__(self, dims):
         super().__init__()
-        self.dims, self.width, self.channels = dims, 4, 1
+        self.dims, self.width, self.channels, self.smallest = dims, 4, 1, (1,) * dims
 
     def forward(self, x):
         return Features([], x.flatten(1)[:, :4])
@@ -125,5 +126,7 @@ def test_orders_are_the_same_every_time():
 def test_what_does_not_fit_is_refused_in_words():
     with pytest.raises(ConfigError, match="at most 24"):
         objective_and_views((40, 40), 1, grid=2, permutations=25)
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        Jigsaw.Config(permutations=1001)
     with pytest.raises(ConfigError, match="has 3 axes"):
         objective_and_views((40, 40), 1, grid=(2, 2, 2))

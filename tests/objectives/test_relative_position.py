@@ -18,7 +18,7 @@ class Mean(nn.Module):
 
     def __init__(self, dims):
         super().__init__()
-        self.dims, self.width, self.channels = dims, dims, dims
+        self.dims, self.width, self.channels, self.smallest = dims, dims, dims, (1,) * dims
 
     def forward(self, x):
         self.shown = x

@@ -110,9 +110,11 @@ def test_the_papers_are_the_defaults():
 
 def test_sides_that_a_turn_would_exchange_must_be_equal():
     rng = np.random.default_rng(0)
-    with pytest.raises(ConfigError, match=r"sides \(6, 8\).*augment.size to \(6, 6\)") as error:
+    with pytest.raises(ConfigError, match=r"sides \(6, 8\).*augment.size=\[6, 6\]") as error:
         rotation(2).view_spec.draw(rng, (1, 6, 8))
     assert "planar" not in str(error.value)
     with pytest.raises(ConfigError, match="objective.planar=true"):
         rotation(3).view_spec.draw(rng, (1, 4, 8, 8))
+    with pytest.raises(ConfigError, match=r"data.box.size=\[4, 4, 4\]"):
+        rotation(3).view_spec.draw(rng, (1, 4, 8, 6))
     rotation(3, planar=True).view_spec.draw(rng, (1, 4, 8, 8))

@@ -21,7 +21,7 @@ def places(tiles, size, draws=400):
 
 
 def test_the_jigsaw_papers_numbers():
-    tiles = Tiles((3, 3), **JIGSAW, multiple=(1, 1))
+    tiles = Tiles((3, 3), **JIGSAW, multiple=(1, 1), least=(1, 1))
     assert tiles.size((225, 225)) == (64, 64)
     firsts = places(tiles, (225, 225))
     cells = np.stack(np.meshgrid([0, 75, 150], [0, 75, 150], indexing="ij"), -1).reshape(9, 2)
@@ -30,7 +30,7 @@ def test_the_jigsaw_papers_numbers():
 
 
 def test_the_context_prediction_papers_numbers():
-    tiles = Tiles((3, 3), **NEIGHBOURS, multiple=(1, 1))
+    tiles = Tiles((3, 3), **NEIGHBOURS, multiple=(1, 1), least=(1, 1))
     assert tiles.size((398, 398)) == (96, 96)  # 3 tiles, 2 gaps of 48, and 7 pixels to either side
     firsts = places(tiles, (398, 398))
     middle = np.stack(np.meshgrid([7, 151, 295], [7, 151, 295], indexing="ij"), -1).reshape(9, 2)  # 144 apart
@@ -43,7 +43,7 @@ def test_the_context_prediction_papers_numbers():
 @pytest.mark.parametrize("patch", [1, 8])
 def test_tiles_lie_inside_and_apart(layout, grid, patch):
     size = (61, 83, 72)[: len(grid)]
-    tiles = Tiles(grid, **layout, multiple=(patch,) * len(grid))
+    tiles = Tiles(grid, **layout, multiple=(patch,) * len(grid), least=(patch,) * len(grid))
     sides = np.array(tiles.size(size))
     assert not (sides % patch).any()
     firsts = places(tiles, size, 100)
@@ -61,11 +61,28 @@ def test_a_vits_tiles_are_of_whole_patches():
 
 @pytest.mark.parametrize("layout", [JIGSAW, NEIGHBOURS])
 def test_a_view_that_is_too_small_is_refused_and_the_remedy_helps(layout):
-    tiles = Tiles((3, 3), **layout, multiple=(8, 8))
+    tiles = Tiles((3, 3), **layout, multiple=(8, 8), least=(8, 8))
     with pytest.raises(ConfigError, match="cells larger than") as error:
         tiles.size((20, 20))
-    needed = literal_eval(str(error.value).split("augment.size ")[1].split(" or more")[0])
-    assert tiles.size(needed) == (8, 8)
+    needed = literal_eval(str(error.value).split("augment.size=")[1].split(" or more")[0])
+    assert tiles.size(tuple(needed)) == (8, 8)
+    assert not any(side % 8 for side in needed), "the encoder has to fill the view with its patches, too"
+
+
+def test_a_tile_is_as_large_as_the_encoder_asks():
+    unet = ENCODERS["unet"](ENCODERS["unet"].Config(widths=(2, 2, 2, 2, 2)))
+    tiles = Tiles.of(unet, (3, 3, 3), **NEIGHBOURS)
+    assert tiles.size((128, 128, 128)) == (32, 32, 32)  # 31 by its share
+    assert unet(torch.zeros(1, 1, 32, 32, 32)).pooled.shape == (1, 2)
+    with pytest.raises(ConfigError, match=r"larger than \(32, 32, 32\).*data.box.size=\[120, 120, 120\]"):
+        tiles.size((96, 96, 96))
+
+
+def test_a_resnet_is_given_no_tile_below_a_cell_of_its_finest_map():
+    resnet = ENCODERS["resnet"](ENCODERS["resnet"].Config(blocks=(1, 1, 1, 1), widths=(4, 4, 4, 4)))
+    with pytest.raises(ConfigError, match=r"larger than \(4, 4\)"):
+        Tiles.of(resnet, (3, 3), **JIGSAW).size((12, 12))
+    assert Tiles.of(resnet, (3, 3), **JIGSAW).size((15, 15)) == (4, 4)
 
 
 @pytest.mark.parametrize("size", [(20, 17), (9, 11, 8)])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from small_sets import SMALL
 
 from medssl.data.source import DataConfig, open_data
-from medssl.errors import RunError
+from medssl.errors import ConfigError, RunError
 from medssl.models.weights import load_encoder
 from medssl.train.build import fitted_encoder
 from medssl.train.pretrain import PretrainConfig, pretrain
@@ -98,6 +98,36 @@ def test_parts_that_the_objective_does_not_have_are_left_over(tmp_path, discs):
 def test_an_encoder_or_a_start_is_needed(discs):
     with pytest.raises(ValueError, match="give `encoder`, or `init`"):
         recipe(discs, encoder=None)
+
+
+def test_patches_that_do_not_fill_the_views_are_refused_by_their_key(discs):
+    config = recipe(discs, encoder={"name": "vit", "patch": [16, 16]})
+    with pytest.raises(ConfigError, match=r"set augment.size=\[16, 16\], or change encoder.patch"):
+        fitted_encoder(config.encoder, open_data(discs), config.augment)
+
+
+RESNET = {"name": "resnet", "blocks": [1, 1, 1, 1], "widths": [4, 4, 8, 8]}
+
+
+@pytest.mark.parametrize(("objective", "batch", "remedy"), [
+    ({"name": "simsiam", "width": 8}, 1, "train.batch_size=64"),
+    ({"name": "simclr", "width": 8}, 1, "train.batch_size=64"),
+    ({"name": "rotation", "shown": "one"}, 1, "train.batch_size=2 or more, or make views larger"),
+    ({"name": "masked_reconstruction", "block": 8}, 1, "train.batch_size=2 or more, or make views larger"),
+    ({"name": "masked_reconstruction", "block": 8}, 4, "Remedy: make views larger: augment.size"),
+])
+def test_norms_that_have_one_value_to_normalise_are_refused(tmp_path, discs, objective, batch, remedy):
+    config = recipe(discs, encoder=RESNET, objective=objective, train={**SMALL["train"], "batch_size": batch},
+                    augment={"size": [16, 16]})
+    with pytest.raises(ConfigError, match=f"train.batch_size (is )?{batch}") as error:
+        pretrain(config, tmp_path)
+    assert remedy in str(error.value)
+
+
+def test_a_batch_of_one_is_trained_where_its_maps_have_cells(tmp_path, discs):
+    few = {**SMALL["train"], "batch_size": 1, "steps": 1}
+    pretrain(recipe(discs, encoder=RESNET, train=few, augment={"size": [40, 40]}), tmp_path)
+    assert (tmp_path / "model.json").is_file()
 
 
 def test_encoders_are_made_to_measure(discs):
