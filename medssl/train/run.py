@@ -77,10 +77,12 @@ def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> Non
 
 def finish_run(folder: Path, **results: Any) -> None:
     """Adds the run's results (wall time, ...) to its provenance."""
+    add_to_provenance(folder, finished=_now(), **results)
+
+
+def add_to_provenance(folder: Path, **facts: Any) -> None:
     path = folder / "provenance.json"
-    known = json.loads(path.read_text())
-    known["finished"] = _now()
-    write_whole(path, json.dumps(known | results, indent=1))
+    write_whole(path, json.dumps(json.loads(path.read_text()) | facts, indent=1))
 
 
 def provenance(**known: Any) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_the_reference_simsiam_brings_its_heads(tmp_path):
     account = start.account([start.fill_encoder(encoder), *start.fill_others(objective)])
     assert torch.equal(objective.projector[6].weight, named["encoder.fc.6.weight"])
     assert torch.equal(objective.predictor[3].bias, named["predictor.3.bias"])
-    assert "not used: 1\n  encoder.fc.6.bias" in account
+    assert "not used: 1\n  module.encoder.fc.6.bias" in account
     wider = SimSiam(encoder, SimSiam.Config(width=32))
     assert start.fill_others(wider) == [], "heads of another width stay fresh, and are left over"
     assert "  module.encoder.fc.0,1,3,4,6.weight\n" in start.account([])
