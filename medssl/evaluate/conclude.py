@@ -7,7 +7,7 @@ import json
 import polars as pl
 
 from medssl.errors import RunError
-from medssl.evaluate.curve import Curve, CurveConfig
+from medssl.evaluate.curve import Curve
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
 from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
 from medssl.files import write_whole
@@ -30,7 +30,7 @@ def conclude(curve: Curve) -> list[str]:
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
             for metric, value in score_unit(config.task.name, table).items()]
     scored = pl.DataFrame(rows)
-    experiment = _experiment(config, scored)
+    experiment = _experiment(curve, scored)
     found = analyse(predictions, experiment)
     predictions.write_parquet(out / "predictions.parquet")
     scored.write_parquet(out / "points.parquet")
@@ -44,13 +44,15 @@ def conclude(curve: Curve) -> list[str]:
     return found.verdict
 
 
-def _experiment(config: CurveConfig, scored: pl.DataFrame) -> Experiment:
+def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
+    config, provenance = curve.config, json.loads((curve.out / "provenance.json").read_text())
     return Experiment(
         task=config.task.name,
         baselines={name: arm.baseline for name, arm in config.arms.items() if arm.baseline},
         labels={name: arm.label or name for name, arm in config.arms.items()},
         train_patients=train_patients(scored),
         unit=getattr(config.task, "unit", ""),
+        strangers=[arm for arm, origin in provenance.get("starts", {}).items() if origin["patients"] == "unknown"],
     )
 
 

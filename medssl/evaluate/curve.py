@@ -22,6 +22,7 @@ from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
 from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
+from medssl.models.start import open_start
 from medssl.tasks import TASKS, TaskConfig
 from medssl.train.build import chosen_encoder
 from medssl.train.finetune import label_fractions
@@ -168,6 +169,7 @@ class Curve:
             raise ConfigError(f"subgroup names the attribute {config.subgroup!r}", remedy="mend the recipe",
                               expected=f"one of {', '.join(self.data.manifest.attributes) or 'none'}")
         self.folds = self._folds()
+        self._encoders: dict[str, EncoderConfig] = {}
 
     def points(self, *how: str) -> list[Point]:
         return sorted(Point(arm, fold.index, fraction, seed)
@@ -199,9 +201,17 @@ class Curve:
         settings = self.config.arms[arm]
         if settings.like or settings.weights_of:
             return self.encoder_config(settings.like or settings.weights_of)
-        if settings.pretrain:
-            return chosen_encoder(settings.pretrain.encoder, settings.pretrain.init)
-        return chosen_encoder(settings.encoder, settings.init)
+        if arm not in self._encoders:
+            given = settings.pretrain or settings
+            self._encoders[arm] = given.encoder or chosen_encoder(None, open_start(given.init))
+        return self._encoders[arm]
+
+    def elsewhere(self, arm: str) -> Path | None:
+        """The run folder or foreign file that the arm's weights, or those before its pretraining, come from."""
+        settings = self.config.arms[arm]
+        if settings.weights_of:
+            return self.elsewhere(settings.weights_of)
+        return settings.init or (settings.pretrain and settings.pretrain.init)
 
     def weights(self, arm: str, fold: int) -> Path | None:
         """The run folder or foreign file that the arm starts from in this fold; None for fresh weights."""

@@ -18,12 +18,21 @@ from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import pixels, pooled_features, predict
 from medssl.evaluate.probe import probe
-from medssl.models.start import open_start
+from medssl.models.start import Start, open_start
+from medssl.objectives import build_objective
 from medssl.rng import torch_seed
-from medssl.train.build import fitted_encoder, labelled_model, refuse_seen, started_encoder, tell_account
+from medssl.train.build import (
+    fitted_encoder,
+    labelled_model,
+    refuse_seen,
+    shared_decoder,
+    start_from,
+    start_model,
+    tell_account,
+)
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import pretrain
-from medssl.train.run import finish_run, open_run
+from medssl.train.run import add_to_provenance, finish_run, open_run
 
 
 def run_curve(
@@ -44,7 +53,8 @@ def run_curve(
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
-    _check_inits(curve)
+    if not _all_done(curve):
+        add_to_provenance(out, starts=_check_arms(curve))
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or cores(), bar)
@@ -63,21 +73,46 @@ def _pretrain_arms(curve: Curve, bar) -> None:
             which = f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else ""
             with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
                 pretrain(recipe, run, fold.train, data, progress)
-            refuse_seen(run, curve.data, fold.judged)
+            refuse_seen(open_start(run), curve.data, fold.judged)
 
 
-def _check_inits(curve: Curve) -> None:
-    """What was made elsewhere is refused before anything is trained here, or its account told once."""
+def _all_done(curve: Curve) -> bool:
+    return all(map(curve.is_done, curve.points("finetune", "probe", "pixels")))
+
+
+def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:
+    """Refuses what cannot be done before anything is trained, tells what becomes of weights made elsewhere, and
+    returns their origins by arm."""
+    origins = {}
     for arm, settings in curve.config.arms.items():
-        elsewhere = settings.init or (settings.pretrain and settings.pretrain.init)
-        if not elsewhere:
+        if settings.how == "pixels":
             continue
-        for fold in curve.folds:
-            refuse_seen(elsewhere, curve.data, fold.judged)
+        elsewhere = curve.elsewhere(arm)
+        start = open_start(elsewhere) if elsewhere else None
+        if start:
+            origins[arm] = start.origin
+            for fold in curve.folds:
+                refuse_seen(start, curve.data, fold.judged)
+        account = _tried(curve, arm, start)
         if settings.init:
-            _, account = started_encoder(curve.encoder_config(arm), open_start(settings.init), curve.data,
-                                         curve.config.augment)
-            tell_account(settings.init, account, curve.out / "init" / arm)
+            tell_account(start, account, curve.out / "init" / arm)
+    return origins
+
+
+def _tried(curve: Curve, arm: str, start: Start | None) -> str:
+    """The account of an arm's weights, had from its model, which is thrown away."""
+    config, settings, architecture = curve.config, curve.config.arms[arm], curve.encoder_config(arm)
+    source = config.arms[settings.weights_of] if settings.weights_of else settings
+    if settings.how == "probe":
+        encoder = fitted_encoder(architecture, curve.data, config.augment)
+        return start_from(start, curve.data, encoder) if source.init else ""
+    model = labelled_model(config.task, architecture, curve.data, config.augment)
+    if source.init:
+        return start_model(model, start, curve.data, settings.decoder)
+    if settings.decoder and source.pretrain:
+        pretrained = fitted_encoder(architecture, curve.data.read_as(source.pretrain.data), source.pretrain.augment)
+        shared_decoder(model, build_objective(source.pretrain.objective, pretrained).parts())
+    return ""
 
 
 def _run_probes(curve: Curve, bar) -> None:
@@ -105,11 +140,9 @@ def _features(curve: Curve, arm: str, fold: int) -> tuple[np.ndarray, np.ndarray
     if settings.how == "pixels":
         return tuple(pixels(curve.data, part, settings.size) for part in cases)
     torch.manual_seed(torch_seed(fold, "random encoder"))
-    weights = curve.weights(arm, fold)
-    if weights is None:
-        encoder = fitted_encoder(curve.encoder_config(arm), curve.data, config.augment)
-    else:
-        encoder = labelled_model(config.task, curve.encoder_config(arm), curve.data, config.augment, weights).encoder
+    encoder = fitted_encoder(curve.encoder_config(arm), curve.data, config.augment)
+    if weights := curve.weights(arm, fold):
+        start_from(open_start(weights), curve.data, encoder)
     return tuple(pooled_features(encoder, curve.data, part, config.augment, config.train.precision) for part in cases)
 
 
@@ -162,8 +195,9 @@ def _finetune_point(curve: Curve, point: Point) -> None:
     began, config = time.monotonic(), curve.config
     settings = config.arms[point.arm]
     torch.manual_seed(torch_seed(point.seed, point.fold, "weights"))
-    model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment,
-                           curve.weights(point.arm, point.fold), settings.decoder)
+    model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment)
+    if weights := curve.weights(point.arm, point.fold):
+        start_model(model, open_start(weights), curve.data, settings.decoder)
     train = config.train
     if settings.lr is not None:
         train = train.model_copy(update={"optim": train.optim.model_copy(update={"lr": settings.lr})})

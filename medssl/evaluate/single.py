@@ -20,7 +20,7 @@ from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
-from medssl.train.build import chosen_encoder, fitted_encoder, refuse_seen, started_encoder, tell_account
+from medssl.train.build import chosen_encoder, fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 DRAWS = 1000
@@ -33,15 +33,13 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     labelled = task.labelled(config.task, data.cases.filter(pl.col("split") == "train"))
     chosen = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     judged = _judged(config, data, split)
-    if config.init:
-        refuse_seen(config.init, data, judged["patient_id"].unique().to_list())
+    start = open_start(config.init) if config.init else None
+    if start:
+        refuse_seen(start, data, judged["patient_id"].unique().to_list())
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    architecture = chosen_encoder(config.encoder, config.init)
-    if config.init:
-        encoder, account = started_encoder(architecture, open_start(config.init), data, config.augment)
-        tell_account(config.init, account)
-    else:
-        encoder = fitted_encoder(architecture, data, config.augment)
+    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
+    if start:
+        tell_account(start, start_from(start, data, encoder))
     cases = labelled.filter(pl.col("patient_id").is_in(chosen))
     features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
                 for part in (cases, judged)]
@@ -52,7 +50,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     """Scores of a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
     config, model, data = open_finetuned(run, overrides)
     judged = _judged(config, data, split)
-    refuse_seen(run, data, judged["patient_id"].unique().to_list())
+    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     predictions.write_parquet(run / "predictions.parquet")
     return scores(config.task.name, predictions)

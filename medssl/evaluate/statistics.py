@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,7 @@ class Experiment:
     labels: names of arms for people, as they stand in the middle of a sentence ("the same network from scratch").
     train_patients: labelled patients at each fraction (mean over seeds and folds), where known.
     unit: of the target, for regress.
+    strangers: arms of whose weights nobody knows whom they saw before.
     seed: names the bootstrap draws.
     """
 
@@ -41,6 +42,7 @@ class Experiment:
     labels: Mapping[str, str] = field(default_factory=dict)
     train_patients: Mapping[float, int] = field(default_factory=dict)
     unit: str = ""
+    strangers: Sequence[str] = ()
     seed: int = 0
 
     def label(self, arm: str) -> str:

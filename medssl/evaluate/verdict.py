@@ -78,6 +78,16 @@ class _Teller:
         return lines
 
     def warnings(self) -> list[str]:
+        return [*self._strangers(), *self._few_seeds()]
+
+    def _strangers(self) -> list[str]:
+        if not self.experiment.strangers:
+            return []
+        names = _listed([self.experiment.label(arm) for arm in self.experiment.strangers])
+        return [f"Whom the weights that {names} started from had seen is unknown: judged patients cannot be excluded, "
+                "and would flatter these figures."]
+
+    def _few_seeds(self) -> list[str]:
         seeds = self.any_row["seeds"]
         if seeds == 1:
             return ["One label seed cannot tell luck from gain: no interval is given and nothing is claimed. "

@@ -48,7 +48,7 @@ class Account:
 
 def fill(
     module: nn.Module, tensors: Mapping[str, Tensor], part: str, channels: int | None = None,
-    changed: Mapping[str, str] | None = None,
+    changed: Mapping[str, str] | None = None, source: str = "weights",
 ) -> Account:
     """Copies `tensors` into `module`, adapted where they must be.
 
@@ -56,6 +56,7 @@ def fill(
         part: its name in messages.
         channels: of the pictures that the tensors were made for, where `module` is an encoder.
         changed: {name: how} of the tensors that were already adapted while they were read.
+        source: what the tensors are, in messages.
 
     Raises:
         RunError: with the account, where one of the module's tensors is missing or of another shape, or one of
@@ -80,7 +81,12 @@ def fill(
     mistakes += [f"{name} is missing in the file" for name in fold(n for n in account.missing if not n.endswith(FRESH))]
     mistakes += [f"{name} has no place in this model" for name in fold(tensors.keys() - ours.keys())]
     if mistakes:
-        raise _misfit(account, mistakes)
+        raise RunError(
+            f"The {source} do not fit this {part}:\n{listed(mistakes)}\n{account}",
+            expected="the same architecture, save for channels and the positions' grid",
+            remedy=f"leave `{part}` out of the recipe to take the file's, or give its settings; where the file is not "
+            "whole, save the model's whole state_dict",
+        )
     module.load_state_dict(state)
     return account
 
@@ -168,11 +174,7 @@ def _by(size: Iterable[int]) -> str:
     return "×".join(map(str, size))
 
 
-def _misfit(account: Account, mistakes: list[str]) -> RunError:
+def listed(mistakes: list[str]) -> str:
+    """The first eight, a line each."""
     more = [f"and {len(mistakes) - 8} more"] if len(mistakes) > 8 else []
-    listing = "\n".join(f"  - {line}" for line in mistakes[:8] + more)
-    return RunError(
-        f"The weights do not fit this {account.part}:\n{listing}\n{account}",
-        expected="the same architecture, save for channels and the positions' grid",
-        remedy=f"leave `{account.part}` out of the recipe to take the file's, or give its settings",
-    )
+    return "\n".join(f"  - {line}" for line in mistakes[:8] + more)

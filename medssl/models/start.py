@@ -19,15 +19,18 @@ from medssl.models.weights import DESCRIPTION, PartTensors, file_sha256, load_pa
 class Start:
     """Weights by part, under the names of our own modules.
 
+    path: as the user named it, for messages on the terminal.
     layout: whose names the file had.
     sha256: of the file.
     encoder: the Config of the encoder that they are of, as plain data.
     description: the run's model.json; None for foreign weights, of which nobody here knows whom they saw.
     changed: {encoder's tensor: how} it was changed while it was read, e.g. joined from several.
     left_over: the file's names for what has no place in an encoder.
+    named: {part.name: the file's name}, where that differs.
     notes: what had to be assumed, since the file does not say.
     """
 
+    path: Path
     layout: str
     sha256: str
     encoder: dict[str, Any]
@@ -35,6 +38,7 @@ class Start:
     description: dict[str, Any] | None = None
     changed: dict[str, str] = field(default_factory=dict)
     left_over: tuple[str, ...] = ()
+    named: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -49,7 +53,8 @@ class Start:
 
     def fill_encoder(self, encoder: Encoder) -> Account:
         """Copies the weights into `encoder`; RunError with the account where they do not fit."""
-        return fill(encoder, self.tensors.get("encoder", {}), "encoder", self.encoder.get("channels"), self.changed)
+        return fill(encoder, self.tensors.get("encoder", {}), "encoder", self.encoder.get("channels"), self.changed,
+                    f"weights {self.path}, of layout {self.layout},")
 
     def fill_others(self, owner: nn.Module) -> list[Account]:
         """Copies every other part that `owner` has a module for, of the same name and shapes."""
@@ -61,7 +66,8 @@ class Start:
         """All that became of the file, given the accounts of the parts that were filled."""
         accounts = list(accounts)
         unused = self.tensors.keys() - {account.part for account in accounts}
-        left = [*self.left_over, *(f"{part}.{name}" for part in unused for name in self.tensors[part])]
+        names = [f"{part}.{name}" for part in unused for name in self.tensors[part]]
+        left = [*self.left_over, *(self.named.get(name, name) for name in names)]
         lines = [f"weights of layout {self.layout}, sha256 {self.sha256[:12]}", *self.notes, *map(str, accounts),
                  f"left over in the file, not used: {len(left)}" + "".join(f"\n  {name}" for name in fold(left))]
         if not self.patients_known:
@@ -75,10 +81,10 @@ def open_start(path: str | Path) -> Start:
     Raises RunError where there is neither, where the run is unfinished or damaged, or the layout is unknown.
     """
     path = Path(path)
-    file = None if (path / DESCRIPTION).is_file() else weights_file(path)
-    if file is None:
+    if any((path / name).is_file() for name in (DESCRIPTION, "recipe.yaml")):
         tensors, description = load_parts(path)
-        return Start("medssl", description["sha256"], description.get("encoder", {}), tensors, description)
+        return Start(path, "medssl", description["sha256"], description.get("encoder", {}), tensors, description)
+    file = weights_file(path)
     layout, reading, left_over = read_foreign(file)
-    return Start(layout, file_sha256(file), reading.encoder, reading.tensors, None, reading.changed, tuple(left_over),
-                 tuple(reading.notes))
+    return Start(path, layout, file_sha256(file), reading.encoder, reading.tensors, None, reading.changed,
+                 tuple(left_over), reading.taken, tuple(reading.notes))

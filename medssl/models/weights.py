@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from medssl.errors import RunError
 from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig, build_encoder
+from medssl.models.adapt import listed
 from medssl.models.encoder import Encoder
 
 FORMAT = 1
@@ -91,19 +92,25 @@ def load_encoder(run_folder: str | Path) -> Encoder:
     Raises RunError where the run is missing, unfinished or damaged, has no encoder, or one unknown to this version.
     """
     tensors, description = load_parts(run_folder)
-    try:
-        config = TypeAdapter(EncoderConfig).validate_python(description.get("encoder"))
-    except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RunError(
-            f"The encoder that {run_folder} describes cannot be built: {reasons}",
-            expected=f"an `encoder` in {DESCRIPTION} that this version of medssl knows",
-            remedy="use the version of medssl that provenance.json names",
-        ) from None
-    encoder = build_encoder(config)
+    encoder = build_encoder(known_encoder(description.get("encoder"), run_folder))
     load_into(encoder, tensors, "encoder")
     encoder.preprocessing = description.get("preprocessing", {})
     return encoder.eval()
+
+
+def known_encoder(described: Any, source: str | Path) -> EncoderConfig:
+    """The Config of an encoder that a file describes; RunError where this version cannot build it."""
+    try:
+        return TypeAdapter(EncoderConfig).validate_python(described)
+    except ValidationError as error:
+        mistakes = [(mistake["loc"][1:], mistake["msg"].removeprefix("Value error, ")) for mistake in error.errors()]
+        reasons = "; ".join(": ".join([*(".".join(map(str, place)),) * bool(place), why]) for place, why in mistakes)
+        raise RunError(
+            f"The encoder of {source} cannot be built: {reasons}",
+            expected="one that this version of medssl knows",
+            remedy="of a run, use the version of medssl that its provenance.json names; of another program's weights, "
+            "give `encoder` beside `init` in a pretraining recipe",
+        ) from None
 
 
 def load_into(module: nn.Module, tensors: PartTensors, part: str) -> None:
@@ -122,11 +129,9 @@ def load_into(module: nn.Module, tensors: PartTensors, part: str) -> None:
     mistakes += [f"{name} is missing from the run" for name in sorted(ours.keys() - theirs.keys())]
     mistakes += [f"{name} has no place in this model" for name in sorted(theirs.keys() - ours.keys())]
     if mistakes:
-        more = [f"and {len(mistakes) - 8} more"] if len(mistakes) > 8 else []
-        listing = "\n".join(f"  - {line}" for line in mistakes[:8] + more)
         raise RunError(
             f"The run's {part} does not fit: {len(mistakes)} of {len(ours.keys() | theirs.keys())} tensors differ:"
-            f"\n{listing}",
+            f"\n{listed(mistakes)}",
             expected="the same architecture and the same number of channels",
             remedy=f"use the {part} settings that the run's {DESCRIPTION} holds",
         )

@@ -24,16 +24,17 @@ def per_axis(value: int | tuple[int, ...], encoder: Encoder, key: str) -> tuple[
 def resized(size: tuple[int, ...]) -> str:
     """The remedy that makes views of `size`, of images, volumes and clips alike."""
     if len(size) == 2:
-        return f"set augment.size={list(size)}"
+        return f"set augment.size={list(size)}, or for a segmentation data.box.size"
     return f"set data.box.size={list(size)} and augment.size=null"
 
 
 def require_tiled(size: tuple[int, ...], block: tuple[int, ...], side: str) -> None:
     """ConfigError unless blocks fill views of `size`; `side` is the recipe's key for a block's size."""
     if len(size) != len(block):
-        raise ConfigError(f"{side} {block} has {len(block)} axes", remedy=f"give {side} a number for each",
+        slices = ", or data.box.planar=true to learn from slices" if len(size) > len(block) else ""
+        raise ConfigError(f"{side} {block} has {len(block)} axes", remedy=f"give {side} a number for each{slices}",
                           expected=f"{len(size)}, as views of {size} voxels have")
-    nearest = tuple(max(b, s // b * b) for s, b in zip(size, block, strict=True))
+    nearest = tuple(max(round(s / b), 1) * b for s, b in zip(size, block, strict=True))
     if nearest != size:
         raise ConfigError(f"Views of {size} voxels are not tiled by blocks of {block}",
                           expected=f"sides that are multiples of {side}'s",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from medssl.augment.policy import PolicyConfig
 from medssl.augment.temporal import Temporal, TemporalConfig
 from medssl.config import validate
 from medssl.data.source import Data
-from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.errors import ConfigError, LeakageError
 from medssl.files import write_whole
 from medssl.models import Encoder, EncoderConfig, build_encoder
 from medssl.models.adapt import fill
-from medssl.models.start import Start, open_start
+from medssl.models.start import Start
+from medssl.models.weights import known_encoder
 from medssl.objectives import OBJECTIVES
 from medssl.objectives.fitting import require_tiled
 from medssl.objectives.painting import Painting
@@ -45,31 +47,26 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
     return build_encoder(validate(type(config), config.model_dump() | known, "The encoder, fitted to the data,"))
 
 
-def chosen_encoder(encoder: EncoderConfig | None, init: Path | None) -> EncoderConfig:
+def chosen_encoder(encoder: EncoderConfig | None, start: Start | None) -> EncoderConfig:
     """The one that a recipe gives or, where it gives none, that of the weights it starts from."""
-    if encoder is not None:
-        return encoder
-    try:
-        return TypeAdapter(EncoderConfig).validate_python(open_start(init).encoder)
-    except ValidationError as error:
-        reasons = "; ".join(mistake["msg"] for mistake in error.errors())
-        raise RunError(f"The encoder of {init} cannot be built: {reasons}", expected="one that this version knows",
-                       remedy="use the version of medssl that wrote it, or give `encoder`") from None
+    return encoder or known_encoder(start.encoder, start.path)
 
 
-def started_encoder(config: EncoderConfig, start: Start, data: Data, augment: PolicyConfig) -> tuple[Encoder, str]:
-    """An encoder fitted to the data and filled with `start`'s weights, and their account.
+def start_from(start: Start, data: Data, encoder: Encoder, decoder: nn.Module | None = None) -> str:
+    """Fills an encoder, and a decoder where one is given, with `start`'s weights and returns their account.
 
-    Errors as for `labelled_model`.
+    ConfigError where they learnt from scans that were prepared differently, RunError where they do not fit.
     """
     refuse_other_preparation(start, data)
-    encoder = fitted_encoder(config, data, augment)
-    return encoder, start.account([start.fill_encoder(encoder)])
+    accounts = [start.fill_encoder(encoder)]
+    if decoder is not None:
+        accounts.append(fill(decoder, start.tensors["decoder"], "decoder"))
+    return start.account(accounts)
 
 
-def tell_account(init: Path, account: str, folder: Path | None = None) -> None:
-    """Says on the terminal what became of `init`'s tensors, and leaves it in a run's folder, without the path."""
-    log.warning(f"started from {init}: {account}")
+def tell_account(start: Start, account: str, folder: Path | None = None) -> None:
+    """Says on the terminal what became of `start`'s tensors, and leaves it in a run's folder, without the path."""
+    log.warning(f"started from {start.path}: {account}")
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "init.txt", f"{account}\n")
@@ -92,35 +89,30 @@ def view_size(data: Data, augment: PolicyConfig) -> tuple[int, ...]:
     return (*box[: len(box) - len(augment.size)], *augment.size)
 
 
-def labelled_model(
-    task: TaskConfig, encoder: EncoderConfig, data: Data, augment: PolicyConfig, init: Path | None = None,
-    with_decoder: bool = False,
-) -> LabelledModel:
-    """An encoder with a task on it, fresh or from `init`'s weights.
+def labelled_model(task: TaskConfig, encoder: EncoderConfig, data: Data, augment: PolicyConfig) -> LabelledModel:
+    """A fresh encoder with a task on it.
 
-    Raises ConfigError where `init` learnt from scans that were prepared differently, or has no decoder to give, or
-    where a dense task's views have another resolution than the cases, over which it is slid to judge it.
+    Raises ConfigError where a dense task's views have another resolution than the cases, over which it is slid to
+    judge it.
     """
     if TASKS[task.name].needs_mask:
         _require_one_scale(data, augment)
     fresh = fitted_encoder(encoder, data, augment)
-    model = LabelledModel(fresh, build_task(task, fresh, data.manifest.regions))
-    if init is not None:
-        start_model(model, open_start(init), data, with_decoder)
-    return model
+    return LabelledModel(fresh, build_task(task, fresh, data.manifest.regions))
+
+
+def shared_decoder(model: LabelledModel, parts: Collection[str]) -> nn.Module:
+    """The task's decoder; ConfigError where it has none, or none is among the `parts` to start from."""
+    if "decoder" not in parts or not hasattr(model.task, "decoder"):
+        raise ConfigError("The weights and this task have no decoder in common",
+                          expected=f"a run of {', '.join(PAINTING)}, and task.name=segment",
+                          remedy="leave `decoder` out of the recipe, or of this arm, or start from such a run")
+    return model.task.decoder
 
 
 def start_model(model: LabelledModel, start: Start, data: Data, with_decoder: bool = False) -> str:
-    """Fills a labelled model with `start`'s weights and returns their account; errors as for `labelled_model`."""
-    refuse_other_preparation(start, data)
-    accounts = [start.fill_encoder(model.encoder)]
-    if with_decoder:
-        if "decoder" not in start.tensors or not hasattr(model.task, "decoder"):
-            raise ConfigError("The weights and this task have no decoder in common",
-                              expected=f"a run of {', '.join(PAINTING)}, and task.name=segment",
-                              remedy="leave `decoder` out here, or start from such a run")
-        accounts.append(fill(model.task.decoder, start.tensors["decoder"], "decoder"))
-    return start.account(accounts)
+    """`start_from` for a labelled model, with its task's decoder if need be."""
+    return start_from(start, data, model.encoder, shared_decoder(model, start.tensors) if with_decoder else None)
 
 
 def refuse_other_preparation(start: Start, data: Data) -> None:
@@ -134,13 +126,13 @@ def refuse_other_preparation(start: Start, data: Data) -> None:
                           remedy="copy these settings into this recipe, or pretrain again")
 
 
-def refuse_seen(run: Path, data: Data, judged: list[str]) -> None:
+def refuse_seen(start: Start, data: Data, judged: list[str]) -> None:
     """LeakageError when a model saw a patient that it is to be judged on, or when that cannot be told.
 
     Weights from elsewhere name no patients at all: their account says so, and whoever takes them answers for it.
     Pseudonyms depend on the card's namespace too, so patients of other data sets are never taken for these.
     """
-    description = open_start(run).description
+    description, run = start.description, start.path
     if description is None:
         return
     named_by = data.manifest.card.patients_named_by

@@ -59,13 +59,13 @@ def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | 
     open_run(out, config, seed=config.seed, manifest=data.manifest.digest, patients=len(patients))
     if (out / "model.json").is_file():
         return out
-    if config.init:  # the same people must go by the same names in both, or nobody could judge the result
-        refuse_seen(config.init, data, [])
     start = open_start(config.init) if config.init else None
+    if start:  # the same people must go by the same names in both, or nobody could judge the result
+        refuse_seen(start, data, [])
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    model = labelled_model(config.task, chosen_encoder(config.encoder, config.init), data, config.augment)
+    model = labelled_model(config.task, chosen_encoder(config.encoder, start), data, config.augment)
     if start:
-        tell_account(config.init, start_model(model, start, data, config.decoder), out)
+        tell_account(start, start_model(model, start, data, config.decoder), out)
     cases = labelled.filter(pl.col("patient_id").is_in(patients))
     fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)

@@ -70,17 +70,17 @@ def pretrain(
              patients=cases["patient_id"].n_unique())
     if (out / "model.json").is_file():
         return out
-    if config.init:  # the same people must go by the same names in both, or nobody could judge the result
-        refuse_seen(config.init, data, [])
     start = open_start(config.init) if config.init else None
+    if start:  # the same people must go by the same names in both, or nobody could judge the result
+        refuse_seen(start, data, [])
     loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
+    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
     module = build_objective(config.objective, encoder)
     if start:
         refuse_other_preparation(start, data)
         accounts = [start.fill_encoder(encoder), *start.fill_others(module)]
-        tell_account(config.init, start.account(accounts), out)
+        tell_account(start, start.account(accounts), out)
     if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
         raise ConfigError(f"train.batch_size is {config.train.batch_size}, and {config.objective.name} normalises over "
                           "the batch", expected="at least 2", remedy="give train.batch_size=64 or more")

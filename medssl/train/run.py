@@ -23,23 +23,32 @@ from medssl.config import Config
 from medssl.errors import RunError
 from medssl.files import write_whole
 
+BEGUN = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
+"""What a run leaves once it has learnt something."""
 PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
 
 
 def open_run(folder: Path, config: Config, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
-    RunError where the folder belongs to another recipe, or to the same one on another manifest.
+    RunError where the folder belongs to another recipe, or to the same one on another manifest, and has learnt
+    something: a recipe that was refused may be mended.
     """
     recipe = folder / "recipe.yaml"
     text = _written(config)
-    if recipe.is_file():
+    if recipe.is_file() and _has_begun(folder):
         _require_same(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    for account in folder.rglob("init.txt"):
+        account.unlink()
     write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
     write_whole(recipe, text)
     return folder
+
+
+def _has_begun(folder: Path) -> bool:
+    return any(path.stat().st_size for pattern in BEGUN for path in folder.rglob(pattern))
 
 
 def _with_defaults(text: str, kind: type[Config]) -> str:
@@ -68,10 +77,12 @@ def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> Non
 
 def finish_run(folder: Path, **results: Any) -> None:
     """Adds the run's results (wall time, ...) to its provenance."""
+    add_to_provenance(folder, finished=_now(), **results)
+
+
+def add_to_provenance(folder: Path, **facts: Any) -> None:
     path = folder / "provenance.json"
-    known = json.loads(path.read_text())
-    known["finished"] = _now()
-    write_whole(path, json.dumps(known | results, indent=1))
+    write_whole(path, json.dumps(json.loads(path.read_text()) | facts, indent=1))
 
 
 def provenance(**known: Any) -> dict[str, Any]:
@@ -97,7 +108,9 @@ def _now() -> str:
 
 
 def _without_folders(argument: str) -> str:
-    return re.sub(r"(^|[^\w.])(?:~|\.\.?)?/(?:[^/]*/)*", r"\1", argument)
+    """Keeps the names of recipes and cards that come with medssl."""
+    key, value = re.fullmatch(r"((?:--)?[\w.-]+=)?(.*)", argument, re.DOTALL).groups("")
+    return argument if re.match("(pipelines|data_manifests)/", value) else key + value.rpartition("/")[2]
 
 
 def _revision() -> str:

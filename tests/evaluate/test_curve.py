@@ -191,7 +191,7 @@ def refused(config: CurveConfig, out: Path) -> None:
     pytest.fail("nothing was refused")
 
 
-def test_arms_start_from_a_foreign_file_or_from_a_pretraining_that_does(discs, tmp_path):
+def test_arms_start_from_a_foreign_file_or_from_a_pretraining_that_does(discs, tmp_path, caplog):
     state = ResNetEncoder(ResNetEncoder.Config(channels=3, blocks=(1, 1, 1, 1), widths=(4, 6, 8, 10))).net.state_dict()
     torch.save(state, tmp_path / "resnet.pth")
     short = {**SMALL["train"], "steps": 2}
@@ -200,10 +200,39 @@ def test_arms_start_from_a_foreign_file_or_from_a_pretraining_that_does(discs, t
     config = recipe(discs, fractions=[1.0], seeds=1, subgroup=None, train=short, arms={
         "given": {"init": tmp_path / "resnet.pth"}, "scratch": {"like": "given"}, "ssl": {"pretrain": ssl},
         "frozen": {"how": "probe", "weights_of": "given"}})
-    run_curve(config, tmp_path / "out", 1, quiet)
+    verdict = run_curve(config, tmp_path / "out", 1, quiet)
+    assert verdict[-2].startswith("Whom the weights that given, ssl and frozen started from had seen is unknown")
     assert len(table(tmp_path / "out", "points").select("arm").unique()) == 4
     assert "channels 3 to 1" in (tmp_path / "out/init/given/init.txt").read_text()
     assert "channels 3 to 1" in (tmp_path / "out/pretrain/ssl-k0/init.txt").read_text()
+    assert "started from" in caplog.text
+    caplog.clear()
+    (tmp_path / "resnet.pth").unlink()
+    assert run_curve(config, tmp_path / "out", 1, quiet) == verdict, "what is finished needs its start no more"
+    assert "started from" not in caplog.text
+
+
+def test_a_decoder_that_is_taken_over_is_accounted_for(discs, tmp_path):
+    short = {**SMALL["train"], "steps": 2}
+    run = pretrain(PretrainConfig.model_validate({**SMALL, "data": discs, "train": short}), tmp_path / "run")
+    config = recipe(discs, task={"name": "segment"}, arms={"given": {"init": run, "decoder": True}}, fractions=[1.0],
+                    seeds=1, subgroup=None, train=short)
+    run_curve(config, tmp_path / "out", 1, quiet)
+    account = (tmp_path / "out/init/given/init.txt").read_text()
+    assert "decoder: " in account
+    assert "left over in the file, not used: 0" in account
+
+
+@pytest.mark.parametrize("origin", ["init", "pretrain"])
+def test_a_decoder_that_nobody_has_is_refused_before_anything_is_trained(discs, tmp_path, origin):
+    ssl = {"step": "pretrain", **SMALL, "data": discs.model_dump(), "train": {**SMALL["train"], "steps": 1}}
+    if origin == "init":
+        ssl = pretrain(validate(PretrainConfig, ssl, "recipe"), tmp_path / "run")
+    arms = {"given": {origin: ssl, "decoder": True}}
+    with pytest.raises(ConfigError, match="no decoder in common"):
+        refused(recipe(discs, arms=arms), tmp_path / "out")
+    assert not (tmp_path / "out/pretrain").exists()
+    run_curve(recipe(discs, arms={"pixels": {"how": "pixels"}}), tmp_path / "out", 1, quiet)
 
 
 def test_weights_that_saw_a_judged_patient_are_refused_before_anything_is_trained(discs, tmp_path):

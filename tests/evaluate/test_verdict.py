@@ -1,6 +1,7 @@
 """The verdict's sentences, from tables made by hand: what is claimed, and what must not be."""
 
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -42,6 +43,11 @@ def test_a_gain_is_told_with_the_labels_it_saves():
         "Every point is the mean over 10 label seeds, judged on 120 test patients (236 cases). The 95 % intervals "
         "cover new patients and new label seeds, not a second pretraining run.",
     ]
+
+
+def test_whom_strangers_weights_saw_is_said_to_be_unknown():
+    lines = verdict(replace(EXPERIMENT, strangers=["simsiam"]), points(ARMS), compared(NONE, GAIN, NONE))
+    assert lines[-1].startswith("Whom the weights that the SimSiam encoder started from had seen is unknown")
 
 
 def test_no_saving_is_claimed_without_the_corrected_test():

@@ -20,6 +20,7 @@ from torch import Tensor
 from medssl.errors import RunError
 from medssl.models import Encoder, EncoderConfig, build_encoder
 from medssl.models.start import Start, open_start
+from medssl.models.weights import known_encoder
 from medssl.objectives.simsiam import SimSiam
 
 
@@ -57,9 +58,25 @@ def test_timm(tmp_path, changes, prefix):
     start, encoder, account = started(tmp_path / "vit.pth")
     assert start.layout == "timm ViT"
     agrees(encoder, vit_answer(tensors, picture(), heads=2), prefix, "class")
-    assert "left over in the file, not used: 2\n  head.bias\n  head.weight" in account
+    assert "left over in the file, not used: 2\n  module.head.bias\n  module.head.weight" in account
+    assert "taken off the file's names: module.\n" in account
     assert "number of heads: 2, as ViTs of width 128 have" in account
     assert "whom these weights saw is unknown" in account
+
+
+@pytest.mark.parametrize("hugging_face", [False, True])
+def test_the_distillation_token_of_deit_is_kept(tmp_path, hugging_face):
+    tensors = drawn(vit_shapes(registers=1, prefix=2))
+    named, token, heads = tensors, "dist_token", ("head.bias", "head_dist.bias")
+    if hugging_face:
+        named, token = to_hugging_face(tensors, dino=False), "embeddings.distillation_token"
+        heads = ("cls_classifier.bias", "distillation_classifier.bias")
+    named = {name.replace("embeddings.register_tokens", token).replace("reg_token", token): tensor
+             for name, tensor in named.items()} | dict.fromkeys(heads, torch.zeros(5))
+    torch.save(named, tmp_path / "deit.pth")
+    _, encoder, account = started(tmp_path / "deit.pth")
+    agrees(encoder, vit_answer(tensors, picture(), heads=2, eps=1e-12 if hugging_face else 1e-6), 2, "class")
+    assert "not used: 2" in account
 
 
 def test_a_masked_objective_shows_it_some_patches_as_the_reference_mae_does(tmp_path):
@@ -84,7 +101,7 @@ def test_dinov2(tmp_path, chunked):
     start, encoder, account = started(tmp_path / "dino.pth")
     assert start.layout == "DINOv2"
     agrees(encoder, vit_answer(tensors, picture(), heads=2), 3, "class")
-    assert "  dino_head.mlp.0.weight\n  mask_token" in account
+    assert "  backbone.mask_token\n  dino_head.mlp.0.weight" in account
 
 
 def test_the_reference_mae_keeps_its_own_table_of_sines_and_drops_its_decoder(tmp_path):
@@ -179,6 +196,13 @@ def test_torchvision_resnet(tmp_path, bottleneck):
     assert "not used: 1\n  fc.weight" in account
 
 
+def test_a_small_first_convolution_is_told_to_stride(tmp_path):
+    save_file(drawn(resnet_shapes(bottleneck=False) | {"conv1.weight": (6, 3, 3, 3)}), tmp_path / "r.safetensors")
+    account = started(tmp_path / "r.safetensors")[2]
+    assert "first convolution, 3×3, strides: by 2, with max-pooling" in account
+    assert "give an `encoder` with stem_stride: 1 and stem_pool: false" in account
+
+
 def test_the_reference_simsiam_brings_its_heads(tmp_path):
     tensors, kinds = drawn(resnet_shapes()), ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     heads = {f"encoder.fc.{n}.weight": (48, 48) for n in (0, 3)} | {
@@ -198,9 +222,10 @@ def test_the_reference_simsiam_brings_its_heads(tmp_path):
     account = start.account([start.fill_encoder(encoder), *start.fill_others(objective)])
     assert torch.equal(objective.projector[6].weight, named["encoder.fc.6.weight"])
     assert torch.equal(objective.predictor[3].bias, named["predictor.3.bias"])
-    assert "not used: 1\n  encoder.fc.6.bias" in account
+    assert "not used: 1\n  module.encoder.fc.6.bias" in account
     wider = SimSiam(encoder, SimSiam.Config(width=32))
     assert start.fill_others(wider) == [], "heads of another width stay fresh, and are left over"
+    assert "  module.encoder.fc.0,1,3,4,6.weight\n" in start.account([])
 
 
 def _rearranged(x: Tensor, how: str) -> Tensor:
@@ -226,7 +251,7 @@ def test_monai_swin_unetr(tmp_path, monkeypatch, dims, pretrained):
     theirs = net.double().swinViT(x, net.normalize)
     for ours, map_ in zip(encoder(x).maps, theirs[::-1], strict=True):
         torch.testing.assert_close(ours, map_)
-    assert ("rotation_head.weight" if pretrained else "decoder1-5.") in account
+    assert ("  module.rotation_head.weight" if pretrained else "  decoder1-5.") in account
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -249,9 +274,12 @@ def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path, w
         file.write_bytes(pickle.dumps(contents, protocol=2))
     else:
         np.savez(file, cls_token=np.array([Evil(trace)], dtype=object))
-    with pytest.raises(RunError, match="cannot be read.*nothing in a file is ever run.*safetensors"):
+    with pytest.raises(RunError, match="cannot be read.*nothing in a file is ever run.*safetensors") as caught:
         open_start(file)
     assert not trace.exists()
+    assert "weights_only" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert "holds more than tensors" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "cut.npz"])
@@ -263,13 +291,14 @@ def test_a_damaged_file_is_refused(tmp_path, name):
 
 def test_an_unknown_layout_lists_the_known_ones_and_the_first_names(tmp_path):
     save_file({f"trunk.{n}.w": torch.zeros(1) for n in range(20)}, tmp_path / "x.safetensors")
-    with pytest.raises(RunError, match=r"(?s)first of its 20 names.*trunk\.0\.w.*timm ViT.*MONAI SwinUNETR"):
+    with pytest.raises(RunError, match=r"(?s)of its 20 names.*trunk\.0\.w.*timm ViT.*MONAI SwinUNETR"):
         open_start(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(("extra", "missing", "told"), [
     ({"blocks.0.attn.q_norm.weight": (64,)}, None, r"(?s)look like a timm ViT.*q_norm"),  # normalised queries
-    ({}, "blocks.1.attn.proj.bias", r"(?s)blocks.1.out.bias is missing.*encoder: \d+ matched"),
+    ({}, "blocks.1.attn.proj.bias",
+     r"(?s)vit.safetensors, of layout timm ViT,.*blocks.1.out.bias is missing.*encoder: \d+ matched"),
     ({}, "norm.weight", r"norm.weight is missing"),
 ])
 def test_what_would_change_the_answers_is_refused(tmp_path, extra, missing, told):
@@ -280,13 +309,117 @@ def test_what_would_change_the_answers_is_refused(tmp_path, extra, missing, told
         started(tmp_path / "vit.safetensors")
 
 
-def test_swiglu_is_refused_by_name(tmp_path):
-    save_file(to_hugging_face(drawn(vit_shapes(scaled=True)), dino=True), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"use_swiglu_ffn": True}))
-    with pytest.raises(RunError, match="SwiGLU"):
+@pytest.mark.parametrize(("first", "dino"), [("fc1", True), ("weights_in", True), ("w12", False), ("fc1_g", False),
+                                             ("packed", False)])
+def test_swiglu_is_refused_by_name(tmp_path, first, dino):
+    tensors = drawn(vit_shapes(scaled=True, hidden=64))
+    if dino:
+        tensors = to_hugging_face(tensors, dino=True)
+        (tmp_path / "config.json").write_text(json.dumps({"use_swiglu_ffn": first == "fc1"}))
+    if first == "packed":  # both halves in the first matrix, as timm has it
+        tensors = {name: torch.cat([tensor, tensor]) if "mlp.fc1" in name else tensor
+                   for name, tensor in tensors.items()}
+    else:
+        tensors = {name.replace("mlp.fc1", f"mlp.{first}"): tensor for name, tensor in tensors.items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match=r"model.safetensors look like a .*SwiGLU.*smaller model"):
+        open_start(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"layer1.0.conv2.weight": (6, 3, 3, 3)}, "in groups, as ResNeXt"),
+    ({"layer1.0.conv3.weight": (12, 6, 1, 1)}, "as a wide ResNet"),
+    ({"conv1.weight": (6, 3, 7, 7, 7)}, r"conv1.weight has the shape \(6, 3, 7, 7, 7\).*4 axes"),
+])
+def test_a_resnet_of_another_kind_is_refused_by_name(tmp_path, change, told):
+    save_file(drawn(resnet_shapes() | change), tmp_path / "r.safetensors")
+    with pytest.raises(RunError, match=f"r.safetensors look like a torchvision ResNet, but their .*{told}"):
+        open_start(tmp_path / "r.safetensors")
+
+
+def swin_shapes() -> dict[str, tuple[int, ...]]:
+    table = "layers{}.0.blocks.0.attn.relative_position_bias_table"
+    return {"patch_embed.proj.weight": (12, 1, 2, 2)} | {table.format(stage): (25, 3) for stage in range(1, 5)}
+
+
+@pytest.mark.parametrize(("layout", "tensors", "missing"), [
+    ("timm ViT", vit_shapes(), "blocks.0.mlp.fc1.weight"),
+    ("DINOv2", vit_shapes(scaled=True) | {"mask_token": (1, 128)}, "patch_embed.proj.weight"),
+    ("reference MAE", vit_shapes() | {"decoder_pos_embed": (1, 10, 32)}, "patch_embed.proj.weight"),
+    ("torchvision ResNet", resnet_shapes(), "layer3.0.conv1.weight"),
+    ("torchvision ResNet", resnet_shapes(), "layer1.0.conv2.weight"),
+    ("MONAI SwinUNETR", swin_shapes(), "layers4.0.blocks.0.attn.relative_position_bias_table"),
+])
+def test_what_a_layout_cannot_be_read_without_is_named(tmp_path, layout, tensors, missing):
+    save_file(drawn({name: shape for name, shape in tensors.items() if name != missing}), tmp_path / "cut.safetensors")
+    with pytest.raises(RunError, match=f"cut.safetensors look like a {layout}, but they have no {missing}.*state_dict"):
+        open_start(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(("missing", "told"), [
+    ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embeddings.projection.weight"),
+    ("encoder.layer.1.attention.attention.key.weight", "blocks.1.attn.key.weight"),
+    ("encoder.layer.0.output.dense.weight", "blocks.0.mlp.fc2.weight"),
+])
+def test_a_hugging_face_file_that_is_not_whole_says_what_it_lacks(tmp_path, missing, told):
+    tensors = to_hugging_face(drawn(vit_shapes()), dino=False)
+    del tensors[missing]
+    save_file(tensors, tmp_path / "cut.safetensors")
+    with pytest.raises(RunError, match=f"look like a Hugging Face ViT.* they have no {told}"):
+        open_start(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "\"vit\""])
+def test_a_config_that_is_none_is_refused(tmp_path, text):
+    save_file(to_hugging_face(drawn(vit_shapes()), dino=False), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunError, match=r"config.json is not a model's config.json.*JSON, an object"):
         open_start(tmp_path)
 
 
-def test_where_there_is_nothing_it_says_so(tmp_path):
-    with pytest.raises(RunError, match="No run folder"):
-        open_start(tmp_path / "nowhere.pth")
+def test_two_models_in_one_file_do_not_overwrite_each_other(tmp_path):
+    tensors = drawn(vit_shapes())
+    torch.save(tensors | {f"module.{name}": tensor + 1 for name, tensor in tensors.items()}, tmp_path / "two.pth")
+    with pytest.raises(RunError, match=r"module.cls_token and another would both be cls_token.*one model"):
+        open_start(tmp_path / "two.pth")
+
+
+def test_a_prefix_that_every_name_has_is_taken_off_and_told(tmp_path):
+    torch.save({f"trunk.model.{name}": tensor for name, tensor in drawn(vit_shapes()).items()}, tmp_path / "vit.pth")
+    assert "taken off the file's names: trunk.model.\n" in started(tmp_path / "vit.pth")[2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_where_they_would_be_used(tmp_path, value):
+    tensors = drawn(vit_shapes() | {"head.weight": (5, 128)})
+    tensors["head.weight"][0] = value
+    torch.save(tensors, tmp_path / "vit.pth")
+    started(tmp_path / "vit.pth")
+    tensors["blocks.1.attn.qkv.bias"][7] = value
+    torch.save(tensors, tmp_path / "vit.pth")
+    with pytest.raises(RunError, match=r"vit.pth look like.* 1 of .* NaN or infinity, blocks.1.attn.qkv.bias first"):
+        open_start(tmp_path / "vit.pth")
+
+
+def test_an_encoder_that_cannot_be_guessed_is_asked_for(tmp_path):
+    torch.save(drawn(vit_shapes(width=200)), tmp_path / "vit.pth")
+    with pytest.raises(RunError, match=r"vit.pth cannot be built: width 200 must be a multiple of heads 3.*`encoder`"):
+        known_encoder(open_start(tmp_path / "vit.pth").encoder, tmp_path / "vit.pth")
+
+
+@pytest.mark.parametrize(("files", "told"), [
+    (None, r"No file or folder .*x\. Expected the folder of a run, a file of weights"),
+    ([], "is no run and has no weights.*check the path"),
+    (["net.pth"], r"is no run and has no weights.*name one of its files, such as .*net\.pth"),
+    (["model.safetensors"], "no config.json.*put the config.json"),
+    (["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"],
+     "lie in several files.*join them.*max_shard_size"),
+    (["recipe.yaml", "model.safetensors"], "has not finished"),
+])
+def test_where_there_is_nothing_to_start_from_it_says_what_there_is(tmp_path, files, told):
+    if files is not None:
+        (tmp_path / "x").mkdir()
+    for name in files or []:
+        (tmp_path / "x" / name).touch()
+    with pytest.raises(RunError, match=told):
+        open_start(tmp_path / "x")

@@ -13,9 +13,11 @@ from small_sets import SMALL, write_discs
 
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
-from medssl.errors import ConfigError, LeakageError
+from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.models import weights
 from medssl.models.cnn import ResNetEncoder
-from medssl.train.build import labelled_model, refuse_seen
+from medssl.models.start import open_start
+from medssl.train.build import fitted_encoder, labelled_model, refuse_seen, start_model
 from medssl.train.finetune import FinetuneConfig, finetune, fit_labelled
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.train.run import patient_digest
@@ -37,15 +39,17 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> P
 def test_a_model_starts_from_the_pretrained_weights_all_of_them(discs, pretrained):
     data, config = open_data(discs), recipe(discs, init=pretrained, task={"name": "segment"})
     encoder = PretrainConfig.model_validate({**SMALL, "data": discs}).encoder
-    model = labelled_model(config.task, encoder, data, config.augment, pretrained, with_decoder=True)
-    fresh = labelled_model(config.task, encoder, data, config.augment, pretrained)
+    start = open_start(pretrained)
+    model, fresh = (labelled_model(config.task, encoder, data, config.augment) for _ in range(2))
+    start_model(model, start, data, with_decoder=True)
+    start_model(fresh, start, data)
     saved = load_file(pretrained / "model.safetensors")
     for part, module in (("encoder", model.encoder), ("decoder", model.task.decoder)):
         assert all(torch.equal(tensor, saved[f"{part}.{name}"]) for name, tensor in module.state_dict().items())
     assert not all(torch.equal(tensor, saved[f"decoder.{name}"])
                    for name, tensor in fresh.task.decoder.state_dict().items())
     with pytest.raises(ConfigError, match=r"no decoder in common.*a run of masked_reconstruction, inpainting,"):
-        labelled_model(recipe(discs).task, encoder, data, config.augment, pretrained, with_decoder=True)
+        start_model(labelled_model(recipe(discs).task, encoder, data, config.augment), start, data, with_decoder=True)
 
 
 def test_a_run_keeps_task_and_everyone_it_or_its_start_has_seen(tmp_path, discs, pretrained):
@@ -107,6 +111,31 @@ def test_a_foreign_file_is_a_start_of_which_is_said_that_nobody_knows_whom_it_sa
     assert described["encoder"]["name"] == "resnet"
 
 
+def test_a_refused_start_may_be_corrected_in_the_same_folder(tmp_path, discs, pretrained):
+    (tmp_path / "no.pth").write_bytes(b"no")
+    with pytest.raises(RunError, match="cannot be read"):
+        finetune(recipe(discs, init=tmp_path / "no.pth", fraction=0.25), tmp_path / "run")
+    assert finetune(recipe(discs, init=pretrained, fraction=0.25), tmp_path / "run") == tmp_path / "run"
+
+
+def test_a_start_is_read_once(tmp_path, discs, pretrained, monkeypatch):
+    read, hashed = [], weights.file_sha256
+    monkeypatch.setattr(weights, "file_sha256", lambda path: read.append(path) or hashed(path))
+    finetune(recipe(discs, init=pretrained, fraction=0.25), tmp_path / "run")
+    assert [path.parent for path in read].count(pretrained) == 1
+
+
+@pytest.mark.parametrize(("patch", "told"), [
+    ([14, 14], r"Views of \(24, 24\) voxels are not tiled by blocks of \(14, 14\).*augment.size=\[28, 28\]"),
+    ([4, 4, 4], r"encoder.patch \(4, 4, 4\) has 3 axes.*2, as views of \(24, 24\)"),
+])
+def test_patches_that_do_not_fit_the_views_say_which_views_would(discs, patch, told):
+    encoder = {"name": "vit", "patch": patch, "size": patch, "width": 12, "depth": 1, "heads": 2}
+    config = recipe(discs, encoder=encoder)
+    with pytest.raises(ConfigError, match=told):
+        fitted_encoder(config.encoder, open_data(discs), config.augment)
+
+
 def test_weights_from_patients_under_another_key_are_refused(tmp_path, pretrained):
     renamed = write_discs(tmp_path / "renamed", key=bytes(range(1, 33)))
     with pytest.raises(LeakageError, match="by another key.*same key"):
@@ -116,9 +145,10 @@ def test_weights_from_patients_under_another_key_are_refused(tmp_path, pretraine
 def test_a_model_may_not_be_judged_on_whom_it_saw(discs, pretrained):
     data = open_data(discs)
     by_split = {split: rows["patient_id"].unique().to_list() for (split,), rows in data.cases.group_by("split")}
-    refuse_seen(pretrained, data, by_split["test"])
+    start = open_start(pretrained)
+    refuse_seen(start, data, by_split["test"])
     with pytest.raises(LeakageError, match="trained on 1 of the 13 patients"):
-        refuse_seen(pretrained, data, [*by_split["test"], by_split["train"][0]])
+        refuse_seen(start, data, [*by_split["test"], by_split["train"][0]])
 
 
 def test_a_segmentation_learns_at_the_resolution_it_is_judged_at(discs):

@@ -27,13 +27,39 @@ class Recipe(Config):
 
 def test_the_same_recipe_finds_its_folder_again(tmp_path):
     open_run(tmp_path / "run", Recipe(), manifest="m1", cases=3)
+    learn(tmp_path / "run")
     before = (tmp_path / "run/provenance.json").read_text()
     open_run(tmp_path / "run", Recipe(), manifest="m1", cases=3)
     assert (tmp_path / "run/provenance.json").read_text() == before
 
 
+def learn(folder: Path) -> None:
+    (folder / "metrics.jsonl").write_text("{}\n")
+
+
+def test_a_recipe_may_be_mended_until_something_is_learnt(tmp_path):
+    open_run(tmp_path, Recipe(), manifest="m1")
+    (tmp_path / "init.txt").write_text("of the first recipe")
+    (tmp_path / "metrics.jsonl").touch()
+    open_run(tmp_path, Recipe(title="b"), manifest="m2")
+    assert "title: b" in (tmp_path / "recipe.yaml").read_text()
+    assert json.loads((tmp_path / "provenance.json").read_text())["manifest"] == "m2"
+    assert not (tmp_path / "init.txt").exists()
+
+
+@pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoints/last.ckpt", "model.json", "points/ssl/k0-f1-s0.json",
+                                   "pretrain/ssl-k0/checkpoints/last.ckpt"])
+def test_what_is_learnt_keeps_its_recipe(tmp_path, trace):
+    open_run(tmp_path, Recipe())
+    (tmp_path / trace).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / trace).write_text("{}")
+    with pytest.raises(RunError, match="another recipe"):
+        open_run(tmp_path, Recipe(title="b"))
+
+
 def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path):
     open_run(tmp_path, Recipe(), manifest="m1")
+    learn(tmp_path)
     with pytest.raises(RunError, match=r"another recipe \(differs in title, train.lr\).*another --out"):
         open_run(tmp_path, Recipe(title="b", train=Inner(lr=0.2)), manifest="m1")
     assert "title: a" in (tmp_path / "recipe.yaml").read_text()
@@ -41,6 +67,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path):
 
 def test_a_recipe_of_an_earlier_version_lacks_what_is_at_its_default(tmp_path):
     open_run(tmp_path, Recipe(), manifest="m1")
+    learn(tmp_path)
     (tmp_path / "recipe.yaml").write_text("title: a\ntrain: {lr: 0.1}\n")
     open_run(tmp_path, Recipe(), manifest="m1")
     with pytest.raises(RunError, match=r"differs in train.steps\)"):
@@ -52,6 +79,7 @@ def test_a_recipe_of_an_earlier_version_lacks_what_is_at_its_default(tmp_path):
 
 def test_another_manifest_is_refused(tmp_path):
     open_run(tmp_path, Recipe(), manifest="m1")
+    learn(tmp_path)
     with pytest.raises(RunError, match="another manifest .digest m1, now m2"):
         open_run(tmp_path, Recipe(), manifest="m2")
 
@@ -60,7 +88,8 @@ def test_another_manifest_is_refused(tmp_path):
     ("--out=/data/smith/runs", "--out=runs"), ("data.manifest=/data/smith/m.parquet", "data.manifest=m.parquet"),
     ("/data/smith/curve.yaml", "curve.yaml"), ("data.where={a: [/data/smith/x, /data/smith/y]}", None),
     ("~/smith/x.yaml", "x.yaml"), ("../smith/x.yaml", "x.yaml"), ("pipelines/chexpert/mae.yaml", ...),
-    ("train.optim.lr=0.1", ...), ("fraction=1/2", ...),
+    ("smith/x.yaml", "x.yaml"), ("init=weights/smith/x.pth", "init=x.pth"), ("--out=runs/smith, j/a", "--out=a"),
+    ("train.optim.lr=0.1", ...),
 ])
 def test_the_command_keeps_no_folder_from_outside(tmp_path, monkeypatch, argument, kept):
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/medssl", "pretrain", argument])
