@@ -100,15 +100,6 @@ def test_an_encoder_or_a_start_is_needed(discs):
         recipe(discs, encoder=None)
 
 
-def test_patches_that_do_not_fill_the_views_are_refused_by_their_key(discs):
-    config = recipe(discs, encoder={"name": "vit", "patch": [16, 16]})
-    with pytest.raises(ConfigError, match=r"set augment.size=\[16, 16\], or change encoder.patch"):
-        fitted_encoder(config.encoder, open_data(discs), config.augment)
-
-
-RESNET = {"name": "resnet", "blocks": [1, 1, 1, 1], "widths": [4, 4, 8, 8]}
-
-
 @pytest.mark.parametrize(("objective", "batch", "remedy"), [
     ({"name": "simsiam", "width": 8}, 1, "train.batch_size=64"),
     ({"name": "simclr", "width": 8}, 1, "train.batch_size=64"),
