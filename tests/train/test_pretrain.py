@@ -100,6 +100,9 @@ def test_an_encoder_or_a_start_is_needed(discs):
         recipe(discs, encoder=None)
 
 
+RESNET = {"name": "resnet", "blocks": [1, 1, 1, 1], "widths": [4, 4, 8, 8]}
+
+
 @pytest.mark.parametrize(("objective", "batch", "remedy"), [
     ({"name": "simsiam", "width": 8}, 1, "train.batch_size=64"),
     ({"name": "simclr", "width": 8}, 1, "train.batch_size=64"),
