@@ -53,6 +53,8 @@ class Transform(ABC):
     """A new augmentation is a subclass in the file of its kind, and one line in `policy.TRANSFORMS`."""
 
     Config: ClassVar[type[TransformConfig]]
+    through_slices: ClassVar[bool] = False
+    """Acts along K whatever its settings: a clip, whose first axis is time, is refused (suitable.py)."""
 
     def __init__(self, config: TransformConfig) -> None:
         self.config = config
