@@ -109,7 +109,7 @@ def _explain(kind: type[Config], mistake: dict[str, Any]) -> str:
         return f"{place}: unknown key; {hint}"
     if mistake["type"] == "missing":
         return f"{place}: required, but not given"
-    message = mistake["msg"].removeprefix("Value error, ")
+    message = mistake["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, [..., ...]")
     if not place:  # a rule about several keys together: its input is the whole file
         return message
     shown = repr(mistake.get("input"))

@@ -21,9 +21,18 @@ from torch import Tensor
 
 from medssl.augment.mri import least
 from medssl.augment.spatial import Spatial, SpatialConfig
-from medssl.augment.transform import Axes, Params, Stacked, Strength, Transform, TransformConfig, acting_axes
+from medssl.augment.transform import (
+    NOT_EMPTY,
+    Axes,
+    Params,
+    Stacked,
+    Strength,
+    Transform,
+    TransformConfig,
+    acting_axes,
+)
 
-PhaseEncode = Annotated[tuple[Literal["j", "i"], ...], Field(min_length=1)]
+PhaseEncode = Annotated[tuple[Literal["j", "i"], ...], NOT_EMPTY]
 """The axes along which lines may follow one another in time; each sample draws one of them."""
 
 POSITION = {"j": -2, "i": -1}

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.transform import (
+    NOT_EMPTY,
     Params,
     Stacked,
     Strength,
@@ -117,7 +118,7 @@ class Anisotropy(Transform):
         name: Literal["anisotropy"] = "anisotropy"
         thickening: Strength = Field(examples=[4.0])
         """The thick voxels' size f, in voxels, is drawn from 1 to 1 + thickening."""
-        axes: Annotated[tuple[Literal["k", "j", "i"], ...], Field(min_length=1)] = ("k", "j", "i")
+        axes: Annotated[tuple[Literal["k", "j", "i"], ...], NOT_EMPTY] = ("k", "j", "i")
         """Each sample draws one of these, of which an image has no k."""
 
     config: Config

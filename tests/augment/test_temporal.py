@@ -142,8 +142,8 @@ def test_a_model_is_judged_on_the_middle_at_the_clip_s_own_rate():
 
 def data_of(kind: str, box: BoxConfig, shape: tuple[int, ...]) -> SimpleNamespace:
     cases = pl.DataFrame({"case_id": ["a"], "kind": [kind], "modality": ["OT"]})
-    return SimpleNamespace(cases=cases, channels=1, dims=box.dims(kind), config=DataConfig(manifest="m.parquet", box=box),
-                           cache=SimpleNamespace(shape=lambda case: (1, *shape)))
+    return SimpleNamespace(cases=cases, channels=1, dims=box.dims(kind), cache=SimpleNamespace(
+        shape=lambda case: (1, *shape)), config=DataConfig(manifest="m.parquet", box=box))
 
 
 def test_an_encoder_is_made_for_the_view_s_frames():

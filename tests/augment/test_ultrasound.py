@@ -132,7 +132,7 @@ def test_the_probe_s_axis_is_read_at_the_share_of_the_depth_that_was_drawn():
 
 
 def test_a_fan_below_a_margin_and_beside_the_middle_keeps_its_tip():
-    image = torch.from_numpy(np.roll(fan().numpy(), (9, 5), (0, 1))).float().expand(CASES, 1, SIDE, SIDE)
+    image = torch.from_numpy(np.roll(fan(reach=45).numpy(), (9, 5), (0, 1))).float().expand(CASES, 1, SIDE, SIDE)
     policy = ViewPolicy(PolicyConfig(spatial=SpatialConfig(scale=(0.3, 0.5), keep_sector=True)), ViewSpec(), seed=3)
     for view in policy(Batch([f"case{b}" for b in range(CASES)], image)).images[0][:, 0]:
         first = view.amax(1).gt(0.3).nonzero().min()
