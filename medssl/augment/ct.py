@@ -19,11 +19,14 @@ from medssl.augment.intensity import through_window
 from medssl.augment.transform import Params, Stacked, Strength, Transform, TransformConfig, column
 from medssl.errors import ConfigError
 
+SHARES = (0.0, 1.0)
+"""The window of strengths that are no HU but shares of whatever was prepared."""
+
 
 class InWindow(TransformConfig):
     """A transform whose strengths are in HU."""
 
-    window: tuple[float, float] = (0.0, 1.0)
+    window: tuple[float, float] = SHARES
     """The HU of 0 and of 1: repeat `data.prepare.window` here. Left out, strengths are shares of that window."""
 
     @model_validator(mode="after")

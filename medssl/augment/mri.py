@@ -94,7 +94,7 @@ class ScaleShift(Transform):
         scale: Strength = Field(examples=[0.1])
         """Values are multiplied by a, drawn from 1 - scale to 1 + scale."""
         shift: Strength = Field(examples=[0.1])
-        """To them is added b, drawn from -shift to shift, in the image's own units (standard deviations where
+        """The offset b is drawn from -shift to shift, in the image's own units (standard deviations where
         z-scored)."""
 
     config: Config

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medssl.augment.ct import InWindow
+from medssl.augment.ct import SHARES, InWindow
 from medssl.augment.policy import TRANSFORMS, PolicyConfig
 from medssl.augment.temporal import TemporalConfig
 from medssl.augment.transform import TransformConfig
@@ -23,7 +23,7 @@ Fault = tuple[str, str, str]
 def require_suitable(policy: PolicyConfig, data: Data) -> None:
     """ConfigError for the first thing that `policy` would do to cases that it is not made for."""
     kind = "image" if data.config.box.planar else data.cases["kind"][0]
-    modalities = set(data.cases["modality"].unique())
+    modalities = set(data.cases["modality"].drop_nulls())
     for what, expected, remedy in _faults(policy, kind, modalities, data.config.prepare):
         raise ConfigError(what, expected=expected, remedy=remedy)
 
@@ -68,7 +68,7 @@ def _other_window(config: InWindow, prepare: PrepareConfig) -> Iterator[Fault]:
                "CT prepared by intensity: window",
                f"leave {config.name} out, or set data.prepare.intensity to window and data.prepare.window to "
                "[lowest, highest] HU")
-    elif "window" in config.model_fields_set and config.window != prepare.window:
+    elif config.window not in (SHARES, prepare.window):
         yield (f"{config.name}.window is {list(config.window)}, data.prepare.window {list(prepare.window)}",
                "the same window", f"set {config.name}'s window to {list(prepare.window)}, or leave it out and give its "
                "strengths as shares of it")

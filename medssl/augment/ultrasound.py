@@ -99,7 +99,7 @@ class Gain(Transform):
     class Config(TransformConfig):
         name: Literal["gain"] = "gain"
         gain: Strength = Field(examples=[12.0])
-        """Drawn from -gain to gain, in dB of echo amplitude."""
+        """The gain g is drawn from -gain to gain, in dB of echo amplitude."""
         dynamic_range: PositiveFloat = 60.0
         """r, in dB."""
 

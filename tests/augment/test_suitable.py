@@ -58,6 +58,7 @@ def test_what_is_not_for_such_cases_is_refused_with_a_remedy(policy, case, prepa
     (of(name="blur", sigma=1), CLIP, {}, False),
     (of(**SHIFT), VOLUME, WINDOW, False),
     (of(**SHIFT, window=[-160, 240]), VOLUME, WINDOW, False),
+    (of(**SHIFT, window=[0, 1]), VOLUME, WINDOW, False),  # the default, as a saved recipe has it
 ])
 def test_what_is_for_such_cases_is_taken(policy, case, prepare, planar):
     check(policy, case, prepare, planar)
