@@ -183,6 +183,7 @@ def preview(
 
     Example: medssl preview pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet --out views.png
     """
+    from medssl.augment.suitable import require_suitable
     from medssl.data.source import open_data
     from medssl.recipe import load_any
     from medssl.report.preview import draw_strengths, draw_views
@@ -191,6 +192,7 @@ def preview(
     config = load_any(recipe, overrides)
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
+    require_suitable(config.augment, data)
     if strengths:
         with Bar("preview") as progress:
             print(draw_strengths(config, out, data, every=strengths == "all", progress=progress))

@@ -221,6 +221,7 @@ def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path],
     assert medssl(*preview, "--out", "s.png")[:2] == (0, "s.png\n")
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     assert "does not augment" in medssl.refused(*preview, "augment.spatial={}", "augment.intensity=[]")
+    assert "keep_sector on cases of modality" in medssl.refused(*preview, "augment.spatial.keep_sector=true")
 
 
 def test_a_mistyped_arm_names_the_nearest(medssl: Terminal):

@@ -20,9 +20,10 @@ class Blend(Transform):
 
     class Config(TransformConfig):
         share: Share
-        """The share s is drawn from `least` to this."""
+        """The share s of the changed image is drawn from `least` to this."""
         least: Share = 0.0
-        """With both at 1 the image is replaced or left, as `probability` decides; so SimCLR does it."""
+        """The smallest share s. With both at 1 the image is replaced or left, as `probability` decides; so SimCLR does
+        it."""
 
         @model_validator(mode="after")
         def _ordered(self) -> Blend.Config:

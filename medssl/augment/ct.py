@@ -19,17 +19,20 @@ from medssl.augment.intensity import through_window
 from medssl.augment.transform import Params, Stacked, Strength, Transform, TransformConfig, column
 from medssl.errors import ConfigError
 
+SHARES = (0.0, 1.0)
+"""The window of strengths that are no HU but shares of whatever was prepared."""
+
 
 class InWindow(TransformConfig):
     """A transform whose strengths are in HU."""
 
-    window: tuple[float, float] = (0.0, 1.0)
-    """The HU of 0 and of 1: repeat `data.prepare.window` here. By default strengths are in shares of that window."""
+    window: tuple[float, float] = SHARES
+    """The HU of 0 and of 1: repeat `data.prepare.window` here. Left out, strengths are shares of that window."""
 
     @model_validator(mode="after")
     def _ordered(self) -> InWindow:
         if self.window[0] >= self.window[1]:
-            raise ValueError(f"window {self.window} must be [lowest, highest]")
+            raise ValueError(f"window {list(self.window)} must be [lowest, highest]")
         return self
 
     @property
@@ -44,7 +47,7 @@ class HuWindow(Transform):
     class Config(InWindow):
         name: Literal["hu_window"] = "hu_window"
         centre: Strength = Field(examples=[0.1])
-        """The centre is moved by -centre to centre HU."""
+        """The centre is moved by -centre to centre, in HU, or as a share of the window where `window` is left out."""
         width: Strength = Field(examples=[0.3])
         """The width is drawn from 1 / (1 + width) to 1 + width times the prepared one, uniform in its logarithm."""
 
@@ -64,7 +67,7 @@ class HuShift(Transform):
     class Config(InWindow):
         name: Literal["hu_shift"] = "hu_shift"
         shift: Strength = Field(examples=[0.05])
-        """b is drawn from -shift to shift HU."""
+        """The shift b is drawn from -shift to shift, in HU, or as a share of the window where `window` is left out."""
 
     config: Config
 
@@ -83,6 +86,8 @@ class SliceThickness(Transform):
     a thick scan is resampled to a finer spacing. A clip's first axis is time: not for clips.
     """
 
+    through_slices = True
+
     class Config(TransformConfig):
         name: Literal["slice_thickness"] = "slice_thickness"
         slices: Strength = Field(examples=[4.0])
@@ -93,7 +98,8 @@ class SliceThickness(Transform):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         if len(shape) != 4:
             raise ConfigError(f"slice_thickness on images of {len(shape) - 1} axes", expected="volumes (K, J, I)",
-                              remedy="leave slice_thickness out, or prepare whole volumes instead of slices")
+                              remedy="leave slice_thickness out or, where data.box.planar cuts volumes into slices, "
+                              "leave that out")
         return {"extra": rng.uniform(0, self.config.slices), "phase": rng.random()}
 
     def apply(self, batch: Tensor, params: Stacked) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from medssl.augment.blend import Blend
@@ -41,11 +41,18 @@ class Jitter(Transform):
     class Config(TransformConfig):
         name: Literal["jitter"] = "jitter"
         brightness: Annotated[float, Field(ge=0, le=1, examples=[0.4])]
-        """The factor f is drawn from 1 - brightness to 1 + brightness."""
+        """Values are multiplied by f, drawn from 1 - brightness to 1 + brightness."""
         contrast: Annotated[float, Field(ge=0, le=1, examples=[0.4])]
-        """The factor c is drawn from 1 - contrast to 1 + contrast."""
+        """Distances to the mean are multiplied by c, drawn from 1 - contrast to 1 + contrast."""
         clip: tuple[float, float] | None = (0.0, 1.0)
         """The range that the result is clipped to; null for values that have no bounds, such as z-scores."""
+
+        @field_validator("clip")
+        @classmethod
+        def _ordered(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+            if clip and clip[0] >= clip[1]:
+                raise ValueError("clip must be [lowest, highest]")
+            return clip
 
     config: Config
 
@@ -67,7 +74,7 @@ class Gamma(Transform):
     class Config(TransformConfig):
         name: Literal["gamma"] = "gamma"
         gamma: Strength = Field(examples=[0.5])
-        """g is drawn from 1 / (1 + gamma) to 1 + gamma, uniform in its logarithm."""
+        """The exponent g is drawn from 1 / (1 + gamma) to 1 + gamma, uniform in its logarithm."""
 
     config: Config
 

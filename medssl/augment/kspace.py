@@ -1,15 +1,17 @@
 """What goes wrong in k-space, where magnetic resonance is measured line by line: ghosts, ringing, motion.
 
 An image x, counted from air, has the spectrum X(k) = sum over y of x(y) exp(-2 pi i k y / N), k = -N/2 .. N/2 - 1,
-along each axis of N voxels. Each transform here changes lines of X and leaves X(0), so that the mean stays; the result
-is the magnitude, as on a scanner. Air is each channel's least value: a constant lives in X(0) alone, so that choice
-decides only where the magnitude folds. Spectra are computed in float32 whatever the images' type. Z-scored images, or
-any range of values; slices are measured one by one, and all channels alike.
+along each axis of N voxels. Each transform here changes lines of X and leaves X(0), so the mean; the result is the
+magnitude, as on a scanner, which folds what fell below air and so lifts the mean a little. Air is each channel's least
+value (mri.py says where that is not so): a constant lives in X(0) alone, so that choice decides only where the
+magnitude folds. Spectra are computed in float32 whatever the images' type. Z-scored images, or any range of values;
+slices are measured one by one, and all channels alike.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,15 +21,36 @@ from torch import Tensor
 
 from medssl.augment.mri import least
 from medssl.augment.spatial import Spatial, SpatialConfig
-from medssl.augment.transform import Axes, Params, Stacked, Strength, Transform, TransformConfig, acting_axes
+from medssl.augment.transform import (
+    NOT_EMPTY,
+    Axes,
+    Params,
+    Stacked,
+    Strength,
+    Transform,
+    TransformConfig,
+    acting_axes,
+)
 
-PhaseEncode = Annotated[tuple[Literal["j", "i"], ...], Field(min_length=1)]
+PhaseEncode = Annotated[tuple[Literal["j", "i"], ...], NOT_EMPTY]
 """The axes along which lines may follow one another in time; each sample draws one of them."""
 
 POSITION = {"j": -2, "i": -1}
 
 
-class Ghosting(Transform):
+class InKSpace(Transform):
+    """What all here have in common: the signal is counted from air, and of the result the magnitude is seen."""
+
+    @abstractmethod
+    def measured(self, signal: Tensor, params: Stacked) -> Tensor:
+        """(B, C, *S) float32, 0 in air -> the image, real or complex, of the changed lines."""
+
+    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
+        air = least(batch)
+        return self.measured((batch - air).float(), params).abs().to(batch.dtype).add_(air)
+
+
+class Ghosting(InKSpace):
     """Every n-th line is weaker: X(k) -> (1 - s) X(k) where n divides k, save for k = 0.
 
     Pulsation and breathing, periodic in time and so in k, leave n copies of the object, N / n voxels apart along the
@@ -37,7 +60,7 @@ class Ghosting(Transform):
     class Config(TransformConfig):
         name: Literal["ghosting"] = "ghosting"
         intensity: Annotated[float, Field(ge=0, le=1)]
-        """Largest s."""
+        """Largest share s that the weaker lines lose."""
         ghosts: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (4, 10)
         """n is drawn from the first to the second of these."""
         phase_encode: PhaseEncode = ("j", "i")
@@ -46,7 +69,7 @@ class Ghosting(Transform):
         @classmethod
         def _ordered(cls, ghosts: tuple[int, int]) -> tuple[int, int]:
             if ghosts[0] > ghosts[1]:
-                raise ValueError("ghosts must be [fewest, most]")
+                raise ValueError(f"ghosts {list(ghosts)} must be [fewest, most]")
             return ghosts
 
     config: Config
@@ -56,18 +79,16 @@ class Ghosting(Transform):
                 "ghosts": rng.integers(*self.config.ghosts, endpoint=True),
                 "axis": _draw_axis(rng, self.config.phase_encode)}
 
-    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
-        air = least(batch)
-        signal = (batch - air).float()
+    def measured(self, signal: Tensor, params: Stacked) -> Tensor:
         for axis in params["axis"].unique().tolist():
             intensity = torch.where(params["axis"] == axis, params["intensity"], 0)
-            lines = torch.arange(batch.shape[axis] // 2 + 1)
+            lines = torch.arange(signal.shape[axis] // 2 + 1)
             weaker = (lines % params["ghosts"][:, None] == 0) & (lines > 0)
             signal = _weigh(signal, 1 - intensity[:, None] * weaker, axis)
-        return signal.abs().to(batch.dtype).add_(air)
+        return signal
 
 
-class Gibbs(Transform):
+class Gibbs(InKSpace):
     """Ringing beside edges, since k-space was measured only so far: X(k) -> 0 where |k| > (1 - c) N / 2.
 
     Cut alike along each axis, as the scanner's matrix is a box; MONAI's GibbsNoise cuts a ball.
@@ -76,7 +97,7 @@ class Gibbs(Transform):
     class Config(TransformConfig):
         name: Literal["gibbs"] = "gibbs"
         cut: Annotated[float, Field(ge=0, le=1)]
-        """Largest c, the share of lines that is missing along each axis."""
+        """Largest share c of lines that is missing along each axis."""
         axes: Axes = "plane"
 
     config: Config
@@ -84,17 +105,15 @@ class Gibbs(Transform):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         return {"cut": rng.uniform(0, self.config.cut)}
 
-    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
-        air = least(batch)
-        signal = (batch - air).float()
-        for axis in range(-acting_axes(self.config.axes, batch.ndim - 2), 0):
-            size = batch.shape[axis]
+    def measured(self, signal: Tensor, params: Stacked) -> Tensor:
+        for axis in range(-acting_axes(self.config.axes, signal.ndim - 2), 0):
+            size = signal.shape[axis]
             kept = torch.arange(size // 2 + 1) <= (1 - params["cut"][:, None]) * size / 2
             signal = _weigh(signal, kept, axis)
-        return signal.abs().to(batch.dtype).add_(air)
+        return signal
 
 
-class Motion(Transform):
+class Motion(InKSpace):
     """The head moves in the plane while it is measured: each run of lines between two moves sees it in another pose.
 
     A shift of d voxels is the phase exp(-2 pi i k d / N) on each of the run's lines, and a turn is a spectrum of the
@@ -122,12 +141,9 @@ class Motion(Transform):
                 "shift": np.where(still[:, None], 0, rng.uniform(-translate, translate, (moves + 1, 2))),
                 "angle": np.where(still, 0, rng.uniform(-rotate, rotate, moves + 1))}
 
-    def apply(self, batch: Tensor, params: Stacked) -> Tensor:
-        air = least(batch)
-        signal = (batch - air).float()
-        pose = _poses(params, tuple(batch.shape[-2:])).to(batch.device)
-        spectrum = _turned_spectrum(signal, params["angle"], pose) * _over(_phases(params, pose), signal)
-        return torch.fft.ifft2(spectrum).abs().to(batch.dtype).add_(air)
+    def measured(self, signal: Tensor, params: Stacked) -> Tensor:
+        pose = _poses(params, tuple(signal.shape[-2:])).to(signal.device)
+        return torch.fft.ifft2(_turned_spectrum(signal, params["angle"], pose) * _over(_phases(params, pose), signal))
 
 
 def _draw_axis(rng: np.random.Generator, letters: tuple[str, ...]) -> int:

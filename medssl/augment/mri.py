@@ -1,5 +1,10 @@
 """What magnetic resonance does to grey values: coil inhomogeneity, magnitude noise, units of each contrast's own, thick
-slices. What happens line by line is in kspace.py."""
+slices. What happens line by line is in kspace.py.
+
+No signal, which is called air, is taken to be each channel's least value. That holds for percentiles and for `zscore`.
+By `zscore_nonzero` the background is 0, in the middle of the tissue's values, and the least value is the darkest
+tissue: there the background is changed as a tissue is, by `bias_field` too unless its `air` is 0.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.augment.transform import (
+    NOT_EMPTY,
     Params,
     Stacked,
     Strength,
@@ -27,8 +33,10 @@ from medssl.errors import ConfigError
 class BiasField(Transform):
     """Multiplies the signal by exp(p), p a polynomial over the field of view, the same for all channels.
 
-    After Van Leemput et al., IEEE TMI 18 (1999), eq. 1. Z-scored images, or any range of values.
+    After Van Leemput et al., IEEE TMI 18 (1999), eq. 1. Z-scored images, or any range of values. Not for clips.
     """
+
+    through_slices = True
 
     class Config(TransformConfig):
         name: Literal["bias_field"] = "bias_field"
@@ -84,9 +92,10 @@ class ScaleShift(Transform):
     class Config(TransformConfig):
         name: Literal["scale_shift"] = "scale_shift"
         scale: Strength = Field(examples=[0.1])
-        """a is drawn from 1 - scale to 1 + scale."""
+        """Values are multiplied by a, drawn from 1 - scale to 1 + scale."""
         shift: Strength = Field(examples=[0.1])
-        """b is drawn from -shift to shift, in the image's own units (standard deviations where z-scored)."""
+        """The offset b is drawn from -shift to shift, in the image's own units (standard deviations where
+        z-scored)."""
 
     config: Config
 
@@ -109,7 +118,7 @@ class Anisotropy(Transform):
         name: Literal["anisotropy"] = "anisotropy"
         thickening: Strength = Field(examples=[4.0])
         """The thick voxels' size f, in voxels, is drawn from 1 to 1 + thickening."""
-        axes: Annotated[tuple[Literal["k", "j", "i"], ...], Field(min_length=1)] = ("k", "j", "i")
+        axes: Annotated[tuple[Literal["k", "j", "i"], ...], NOT_EMPTY] = ("k", "j", "i")
         """Each sample draws one of these, of which an image has no k."""
 
     config: Config
@@ -117,8 +126,8 @@ class Anisotropy(Transform):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         axes = [axis for axis in self.config.axes if axis in "kji"[1 - len(shape):]]
         if not axes:
-            raise ConfigError(f"anisotropy.axes is {self.config.axes}, but the images have {len(shape) - 1} axes",
-                              expected="volumes (K, J, I)", remedy="leave anisotropy.axes out")
+            raise ConfigError(f"anisotropy.axes is {list(self.config.axes)}, but the images have {len(shape) - 1} axes",
+                              expected="volumes (K, J, I)", remedy="set anisotropy's axes to [j, i]")
         return {"axis": "kji".index(axes[rng.integers(len(axes))]) - 3,
                 "factor": 1 + rng.uniform(0, self.config.thickening)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Union
 
 import numpy as np
@@ -17,7 +18,7 @@ from medssl.augment.mri import Anisotropy, BiasField, Rician, ScaleShift
 from medssl.augment.spatial import Spatial, SpatialConfig
 from medssl.augment.temporal import Temporal, TemporalConfig
 from medssl.augment.transform import Params, Transform, apply_draws, stack
-from medssl.augment.ultrasound import DepthGain, Gain, Speckle, sector_of_view
+from medssl.augment.ultrasound import DepthGain, Gain, Speckle, probes, sector, sector_of_view
 from medssl.augment.xray import Equalisation, Exposure, WindowJitter
 from medssl.config import Config
 from medssl.rng import stream
@@ -72,7 +73,8 @@ class PolicyConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> PolicyConfig:
         if self.temporal != TemporalConfig() and self.spatial.axes == "volume":
-            raise ValueError("temporal is for clips, whose spatial.axes is plane")
+            raise ValueError("spatial.axes is volume, but temporal is for clips, whose spatial.axes is plane: leave "
+                             "one of them out")
         return self
 
     def still(self) -> PolicyConfig:
@@ -97,18 +99,26 @@ class ViewPolicy:
     def __call__(self, batch: Batch) -> Views:
         """image (B, C, *S) -> `spec.count` views (B, C, *size) of its dtype, on its device."""
         images, mask = [], batch.mask
-        fan = sector_of_view(batch.image, self.config.size) if self.config.spatial.keep_sector else None
+        fan, about = self._fan(batch.image)
         for view in range(self.spec.count):
             moments = self._moments(batch, view)
             clip = apply_draws(self.temporal.apply, batch.image.float(), moments)
             streams = self._streams(batch, "view", view)
-            boxes = [self.spatial.draw(rng, tuple(clip.shape[1:])) for rng in streams]
+            boxes = [self.spatial.draw(rng, tuple(clip.shape[1:]), probe)
+                     for rng, probe in zip(streams, about, strict=True)]
             images.append(self._image(clip, boxes, streams, fan).to(batch.image.dtype))
             if view == 0 and mask is not None:
                 mask = apply_draws(self.temporal.apply_labels, mask, moments)
                 mask = apply_draws(self.spatial.apply_labels, mask, boxes)
                 mask = mask if fan is None else mask * fan[:, 0]
         return Views(images=tuple(images), drawn=self._drawn(batch), mask=mask, target=batch.target)
+
+    def _fan(self, image: Tensor) -> tuple[Tensor | None, Sequence[list[float] | None]]:
+        """What views are to stay within, and the point of each sample that crops zoom about, if anything."""
+        if not self.config.spatial.keep_sector:
+            return None, [None] * len(image)
+        fan = sector(image)
+        return sector_of_view(fan, self.config.size), probes(fan)
 
     def _streams(self, batch: Batch, name: str, *view: int) -> list[np.random.Generator]:
         """A stream for each sample. A batch that names no epochs, as in evaluation, is of epoch 0."""

@@ -51,19 +51,21 @@ class SpatialConfig(Config):
     flip: dict[Literal["k", "j", "i"], Probability] = {}
     """The chance of a flip along each axis. A flip along I moves the heart to the right side: think before using it."""
     keep_sector: bool = False
-    """For ultrasound with values from 0, black: crops keep the probe, in the middle of the top edge, where it is, as a
-    smaller depth does; and whatever is done, the picture stays within the fan of the uncropped one, as do masks."""
+    """For ultrasound with values from 0, black: crops keep the probe, in the middle of the fan's upper end, where it
+    is, as a smaller depth does; and whatever is done, the picture stays within the fan of the uncropped one, as do
+    masks."""
     padding: Literal["zero", "border"] = "zero"
-    """What lies outside the image: zeros, or its outermost voxels. Masks are 0 there, or the outermost label."""
+    """What lies outside the image: zeros, or its outermost voxels. Masks are 0 there, or the outermost label. In
+    z-scored images 0 is no black but the mean: choose border, unless the background was prepared as 0 too."""
 
     @model_validator(mode="after")
     def _check(self) -> SpatialConfig:
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"{name} must be [low, high] with 0 < low <= high")
+                raise ValueError(f"{name} is [{low:g}, {high:g}], but must be [low, high] with 0 < low <= high")
         if self.scale[1] > 1:
-            raise ValueError("scale is a share of the image, at most 1")
+            raise ValueError(f"scale goes up to {self.scale[1]:g}, but is a share of the image, at most 1")
         if self.axes == "plane" and "k" in self.flip:
             raise ValueError("flip along k needs axes: volume")
         if self.axes == "volume" and self.keep_sector:
@@ -84,23 +86,29 @@ class Spatial:
         """The view's S for an image's S; ConfigError where `axes` and `size` do not fit the image."""
         count = acting_axes(self.config.axes, len(size))
         if self.config.axes == "volume" and len(size) != 3:
-            raise ConfigError(f"spatial.axes is volume, but the images have {len(size)} axes",
-                              expected="volumes (K, J, I)", remedy="set spatial.axes to plane")
+            raise ConfigError(f"augment.spatial.axes is volume, but the images have {len(size)} axes",
+                              expected="volumes (K, J, I)", remedy="set augment.spatial.axes to plane, or, where "
+                              "data.box.planar cuts volumes into slices, leave that out")
         wanted = size if self.size is None else size[: len(size) - len(self.size)] + self.size
         if len(wanted) != len(size) or wanted[:-count] != size[:-count]:
-            raise ConfigError(f"Views of size {self.size} from images of {size} with spatial.axes {self.config.axes}",
-                              expected=f"{count} sides in size", remedy="set spatial.axes to volume to resize K also, "
-                              "or leave the first axis out of size")
+            deeper = len(size) == 3 and self.config.axes == "plane"
+            raise ConfigError(f"augment.size is {list(self.size)} and augment.spatial.axes {self.config.axes}, the "
+                              f"images are {list(size)}", expected=f"{count} sides in augment.size",
+                              remedy=f"write augment.size as [{', '.join('KJI'[-count:])}]" + (
+                                  ", or, for volumes, set augment.spatial.axes to volume" * deeper))
         return wanted
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params | None:
-        """One box for a sample of shape (C, *S); None where the view is the image itself, voxel for voxel."""
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], probe: list[float] | None = None) -> Params | None:
+        """One box for a sample of shape (C, *S); None where the view is the image itself, voxel for voxel.
+
+        probe: the point that a crop leaves where it is, in voxels; None lets crops lie anywhere.
+        """
         image = shape[-acting_axes(self.config.axes, len(shape) - 1):]
         view = self.output_size(shape[1:])[-len(image):]
         centre, extent, angle = [side / 2 for side in image], _largest(image, view), 0.0
         if rng.random() < self.config.probability:
             if self.crops:
-                centre, extent = self._crop(rng, image, view)
+                centre, extent = self._crop(rng, image, view, probe)
             if self.config.translate:
                 reach = self.config.translate
                 centre = [c + rng.uniform(-reach, reach) * s for c, s in zip(centre, image, strict=True)]
@@ -139,8 +147,8 @@ class Spatial:
         taken = labels.flatten(2).gather(2, index).reshape(*labels.shape[:2], *view[-2:])
         return self._pad_plane(taken, grid).reshape(-1, *view)
 
-    def _crop(self, rng: np.random.Generator, image: tuple[int, ...],
-              view: tuple[int, ...]) -> tuple[list[float], list[float]]:
+    def _crop(self, rng: np.random.Generator, image: tuple[int, ...], view: tuple[int, ...],
+              probe: list[float] | None) -> tuple[list[float], list[float]]:
         """A random box of the view's shape up to `ratio`, inside the image; the largest central one where none fits."""
         (low, high), (thin, wide) = self.config.scale, (math.log(r) for r in self.config.ratio)
         for _ in range(TRIES):
@@ -153,8 +161,9 @@ class Spatial:
                 third = math.exp((thin + rng.random() * (wide - thin)) / 3)
                 extent = [extent[0] / third**2, extent[1] * third, extent[2] * third]
             if all(e <= s for e, s in zip(extent, image, strict=True)):
-                if self.config.keep_sector:
-                    return [(image[0] - _largest(image, view)[0] + extent[0]) / 2, image[1] / 2], extent
+                if probe is not None:
+                    shares = [e / w for e, w in zip(extent, _largest(image, view), strict=True)]
+                    return [p + (s / 2 - p) * n for p, s, n in zip(probe, image, shares, strict=True)], extent
                 return [e / 2 + rng.random() * (s - e) for e, s in zip(extent, image, strict=True)], extent
         return [side / 2 for side in image], _largest(image, view)
 

@@ -51,7 +51,12 @@ class Temporal:
         frames = self.config.frames or size[0]
         if frames > size[0]:
             raise ConfigError(f"augment.temporal.frames is {frames}, but boxes have {size[0]} frames",
-                              expected=f"at most {size[0]}", remedy="raise the first of data.box.size")
+                              expected=f"at most {size[0]}", remedy=f"set augment.temporal.frames to {size[0]} or "
+                              "less, or read more of each clip: the first of data.box.size")
+        if self.config.shift and not self.config.speed and frames == size[0]:
+            raise ConfigError(f"augment.temporal.shift is {self.config.shift:g}, but views of {frames} frames fill the "
+                              f"boxes of {size[0]}", expected="boxes with frames to spare",
+                              remedy=f"set augment.temporal.frames below {size[0]}, or leave shift out")
         return (frames, *size[1:])
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params | None:

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from medssl.config import Config
@@ -26,6 +26,15 @@ Stacked = dict[str, Tensor]
 
 Axes = Literal["plane", "volume"]
 """plane: act on (J, I), alike for every slice or frame. volume: act on (K, J, I)."""
+
+def _not_empty(axes: tuple[str, ...]) -> tuple[str, ...]:
+    if not axes:
+        raise ValueError("name one axis or more")
+    return axes
+
+
+NOT_EMPTY = AfterValidator(_not_empty)
+"""For axes of which each sample draws one: tells of a wrong letter alone, where a least length would tell of both."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -53,6 +62,8 @@ class Transform(ABC):
     """A new augmentation is a subclass in the file of its kind, and one line in `policy.TRANSFORMS`."""
 
     Config: ClassVar[type[TransformConfig]]
+    through_slices: ClassVar[bool] = False
+    """Acts along K whatever its settings: a clip, whose first axis is time, is refused (suitable.py)."""
 
     def __init__(self, config: TransformConfig) -> None:
         self.config = config

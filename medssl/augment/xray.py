@@ -34,8 +34,9 @@ class Exposure(Transform):
     class Config(TransformConfig):
         name: Literal["exposure"] = "exposure"
         offset: Strength = Field(examples=[0.15])
-        """b is drawn from -offset to offset: log(factor) / log(largest / smallest signal shown). 0.15 doubles or halves
-        the dose of an image that shows two decades, since log 2 / log 100 = 0.15."""
+        """The offset b is drawn from -offset to offset, as a share of the displayed range. It is log(factor) /
+        log(largest / smallest signal shown): 0.15 doubles or halves the dose of an image that shows two decades, since
+        log 2 / log 100 = 0.15."""
 
     config: Config
 

@@ -12,6 +12,7 @@ import torch
 
 from medssl.augment.parts import Part, other_transforms, parts
 from medssl.augment.policy import PolicyConfig, ViewPolicy
+from medssl.augment.suitable import require_suitable
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
@@ -52,16 +53,16 @@ def draw_strengths(config, out: Path, data: Data, every: bool = False,
     Raises ConfigError where there is nothing to show.
     """
     case, rows = _telling_case(config, data), []
+    ViewPolicy(config.augment, ViewSpec(), _seed(config))(case)  # a mistake of the recipe's own is no row to leave out
     shown = parts(config.augment) + (other_transforms(config.augment) if every else [])
     if not shown:
         raise ConfigError("This recipe does not augment", expected="augment.spatial or augment.intensity in it",
                           remedy="add some, or see every transform on your scans with --strengths all")
     for done, part in enumerate(shown, 1):
         try:
+            require_suitable(part.policy, data)
             rows.append(_strength_row(part, case, config))
-        except ConfigError as error:
-            if part.chance:
-                raise
+        except ConfigError as error:  # another transform of the table, or what shows only beside others: phase by speed
             log.warning("%s is left out: %s", part.name, error)
         if progress:
             progress(done, len(shown))
@@ -109,7 +110,7 @@ def _strength_row(part: Part, case: Batch, config) -> StrengthRow:
 def _notes(part: Part) -> list[str]:
     """How often, and what each strength means: the first sentence of its field's description, which names the unit."""
     fields = type(part.config).model_fields
-    meanings = [f"{name}: {' '.join(fields[name].description.split()).split('. ')[0].rstrip('.')}"
+    meanings = [f"{name}: {' '.join(fields[name].description.split()).split('. ')[0].rstrip('.').replace('`', '')}"
                 for name in part.neutral if fields[name].description]
     often = f"on {percent(part.chance)} of the samples" if part.chance else "not in the recipe; a typical strength"
     return [often, *meanings]

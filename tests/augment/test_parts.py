@@ -12,7 +12,11 @@ from medssl.types import Batch, ViewSpec
 
 GEOMETRY = SpatialConfig(scale=(0.3, 0.9), ratio=(0.75, 1.33), rotate=30, translate=0.2, flip={"i": 0.5, "j": 0.0})
 TIME = TemporalConfig(frames=7, speed=0.5, shift=1.0)
-ALL = parts(PolicyConfig(spatial=GEOMETRY)) + parts(PolicyConfig(temporal=TIME)) + other_transforms(PolicyConfig())
+BLEND = TRANSFORMS["sobel"].Config(share=0.8, least=0.6)
+POLICIES = [PolicyConfig(spatial=GEOMETRY), PolicyConfig(temporal=TIME),
+            PolicyConfig(temporal=TIME, spatial=SpatialConfig(padding="border"), intensity=[BLEND]),
+            PolicyConfig(spatial=SpatialConfig(scale=(0.4, 0.6), keep_sector=True))]
+ALL = [*(part for policy in POLICIES for part in parts(policy)), *other_transforms(PolicyConfig())]
 EACH = pytest.mark.parametrize("part", ALL, ids=[part.name for part in ALL])
 
 
@@ -42,12 +46,27 @@ def test_a_part_at_its_whole_strength_is_itself_and_at_none_does_nothing(part):
     if part.neutral:
         # a volume of three channels: no transform refuses it
         generator = torch.Generator().manual_seed(torch_seed("part"))
-        batch = Batch(["a", "b"], torch.rand(2, 3, 9, 13, 18, generator=generator))
+        batch = Batch(["a", "b"], 0.1 + 0.9 * torch.rand(2, 3, 9, 13, 18, generator=generator))
         (view,) = ViewPolicy(part.at(0.0), ViewSpec(), seed=1)(batch).images
         (plain,) = ViewPolicy(part.policy.still(), ViewSpec(), seed=1)(batch).images
         torch.testing.assert_close(view, plain, atol=1e-6, rtol=0)
         (view,) = ViewPolicy(part.policy, ViewSpec(), seed=1)(batch).images
         assert not torch.equal(view, plain)
+
+
+@pytest.mark.parametrize("share", [0.0, 1 / 3, 1.0])
+def test_a_blend_s_least_share_shrinks_with_its_share(share):
+    (part,) = parts(PolicyConfig(intensity=[BLEND]))
+    assert part.values(share) == pytest.approx({"share": 0.8 * share, "least": 0.6 * share})
+    batch = Batch(["a"], torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(torch_seed("part"))))
+    ViewPolicy(part.at(share), ViewSpec(), seed=1)(batch)
+
+
+def test_each_part_keeps_to_the_fan_and_pads_as_the_policy_does():
+    spatial = SpatialConfig(scale=(0.4, 0.6), rotate=5, keep_sector=True, padding="border")
+    found = parts(PolicyConfig(spatial=spatial, intensity=[BLEND]))
+    assert {(part.policy.spatial.keep_sector, part.policy.spatial.padding) for part in found} == {(True, "border")}
+    assert [part.config.name for part in found if part.place == "intensity"] == ["sobel"]
 
 
 def test_the_same_draw_goes_as_far_as_the_strength():

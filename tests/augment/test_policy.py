@@ -153,6 +153,12 @@ def test_all_mistakes_of_a_policy_are_reported_with_the_nearest_right_key():
         config(recipe)
     assert "did you mean 'contrast'?" in str(error.value)
     assert "did you mean 'scale'?" in str(error.value)
+    with pytest.raises(ConfigError, match=r"spatial\.scale: should be a list, in brackets \(got 0\.5\)"):
+        config(SIAUG.replace("[0.3, 0.9]", "0.5"))
+    with pytest.raises(ConfigError, match=r"has 1 mistake:\n.*phase_encode.*'j' or 'i' \(got 'k'\)"):
+        config(SIAUG.replace("jitter, brightness: 0.7, contrast: 0.7", "ghosting, intensity: 0.5, phase_encode: [k]"))
+    with pytest.raises(ConfigError, match="phase_encode: name one axis or more"):
+        config(SIAUG.replace("jitter, brightness: 0.7, contrast: 0.7", "ghosting, intensity: 0.5, phase_encode: []"))
     with pytest.raises(ConfigError, match="jitter"):
         config(SIAUG.replace("name: jitter", "name: jiter"))
     with pytest.raises(ConfigError, match="required, but not given"):

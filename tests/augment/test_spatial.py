@@ -194,8 +194,11 @@ def test_impossible_geometry_is_refused(bad):
         SpatialConfig(**bad)
 
 
-@pytest.mark.parametrize(("axes", "size", "image"), [("volume", None, (20, 20)), ("plane", (8, 10, 10), (9, 20, 20)),
-                                                     ("plane", (8, 10, 10), (20, 20))])
-def test_a_size_that_does_not_fit_the_images_is_an_error_that_says_how_to_mend_it(axes, size, image):
-    with pytest.raises(ConfigError, match="Remedy: set spatial.axes"):
+@pytest.mark.parametrize(("axes", "size", "image", "remedy"), [
+    ("volume", None, (20, 20), r"set augment\.spatial\.axes to plane, or, where data\.box\.planar cuts"),
+    ("plane", (8, 10, 10), (9, 20, 20), r"\[J, I\], or, for volumes, set augment\.spatial\.axes to volume"),
+    ("plane", (8, 10, 10), (20, 20), r"write augment\.size as \[J, I\]\.$"),
+    ("volume", (10, 10, 10, 10), (9, 20, 20), r"write augment\.size as \[K, J, I\]\.$")])
+def test_a_size_that_does_not_fit_the_images_is_an_error_that_says_how_to_mend_it(axes, size, image, remedy):
+    with pytest.raises(ConfigError, match=f"Remedy: .*{remedy}"):
         Spatial(SpatialConfig(axes=axes), size).draw(stream("case"), (1, *image))

@@ -11,6 +11,7 @@ import torch
 from medssl.augment import PolicyConfig, SpatialConfig, Temporal, TemporalConfig, ViewPolicy
 from medssl.augment.transform import apply_draws
 from medssl.data.loader import BoxConfig
+from medssl.data.source import DataConfig
 from medssl.errors import ConfigError
 from medssl.models.vit import ViT
 from medssl.rng import stream, torch_seed
@@ -46,7 +47,6 @@ def test_the_default_leaves_clips_and_images_alone():
     temporal = Temporal(TemporalConfig())
     assert drawn(TemporalConfig()) == [None] * CASES
     assert temporal.output_size((20, 24)) == (20, 24)
-    assert drawn(TemporalConfig(shift=1.0)) == [None] * CASES, "a view of every frame has no room to shift"
 
 
 def test_frames_are_read_linearly_in_time():
@@ -141,8 +141,9 @@ def test_a_model_is_judged_on_the_middle_at_the_clip_s_own_rate():
 
 
 def data_of(kind: str, box: BoxConfig, shape: tuple[int, ...]) -> SimpleNamespace:
-    return SimpleNamespace(cases=pl.DataFrame({"case_id": ["a"], "kind": [kind]}), channels=1, dims=box.dims(kind),
-                           cache=SimpleNamespace(shape=lambda case: (1, *shape)), config=SimpleNamespace(box=box))
+    cases = pl.DataFrame({"case_id": ["a"], "kind": [kind], "modality": ["OT"]})
+    return SimpleNamespace(cases=cases, channels=1, dims=box.dims(kind), cache=SimpleNamespace(
+        shape=lambda case: (1, *shape)), config=DataConfig(manifest="m.parquet", box=box))
 
 
 def test_an_encoder_is_made_for_the_view_s_frames():
@@ -165,5 +166,7 @@ def test_time_is_refused_where_there_is_none_or_too_little():
         ViewPolicy(PolicyConfig(temporal=JITTER), ViewSpec(), seed=0)(batch_of(clips(2, 1, 8, 8)))
     with pytest.raises(ConfigError, match="boxes have 6 frames"):
         ViewPolicy(PolicyConfig(temporal=JITTER), ViewSpec(), seed=0)(batch_of(clips(2, 1, 6, 8, 8)))
+    with pytest.raises(ConfigError, match=r"shift is 1, but views of 6 frames.*Remedy: set augment\.temporal\.frames"):
+        ViewPolicy(PolicyConfig(temporal=TemporalConfig(shift=1.0)), ViewSpec(), seed=0)(batch_of(clips(2, 1, 6, 8, 8)))
     with pytest.raises(ValueError, match=r"spatial\.axes is plane"):
         PolicyConfig(temporal=JITTER, spatial=SpatialConfig(axes="volume"))

@@ -101,6 +101,11 @@ def test_jitter_scales_about_the_mean_and_clips():
         np.testing.assert_allclose(result, np.clip(draw["brightness"] * contrasted, 0, 1), atol=1e-6)
 
 
+def test_a_range_to_clip_to_that_is_upside_down_is_an_error():
+    with pytest.raises(ValidationError, match=r"clip must be \[lowest, highest\]"):
+        TRANSFORMS["jitter"].Config(brightness=0.5, contrast=0.5, clip=(1, 0))
+
+
 def test_jitter_without_clipping_leaves_the_range():
     config = TRANSFORMS["jitter"].Config(brightness=1.0, contrast=0.0, clip=None)
     assert run(TRANSFORMS["jitter"](config), images((16, 1, 16, 16))).max() > 1.2

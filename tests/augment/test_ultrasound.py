@@ -93,6 +93,11 @@ def test_the_fan_is_found_with_a_tip_or_a_curved_probe_and_dark_chambers(shape):
     found = sector(picture)
     assert found.shape == (1, 1, 1, SIDE, SIDE)
     assert torch.equal(found[0, 0, 0], shape)
+    picture[..., 30:, 30:36] = 0  # the shadow of a rib, to the far edge; and one from a side
+    picture[..., 25:40, :24] = 0
+    shadowed = sector(picture)[0, 0, 0]
+    assert not (shadowed & ~shape).any()
+    assert (shape & ~shadowed).sum() <= 0.01 * shape.sum()
 
 
 def views(spatial: dict, size=None) -> tuple[torch.Tensor, torch.Tensor, Batch]:
@@ -122,8 +127,18 @@ def test_the_probe_s_axis_is_read_at_the_share_of_the_depth_that_was_drawn():
     assert slope.min() >= 0.5  # a share 0.25 of the area is half the depth
     assert slope.max() <= 0.9
     assert slope.max() - slope.min() > 0.1
-    start = 0.1 + (0.8 / (SIDE - 1)) * ((8 + 0.5) * slope - 0.5)  # row 8 shows depth 8.5 z: the tip stays
+    start = 0.1 + (0.8 / (SIDE - 1)) * (1 + 7.5 * slope - 0.5)  # row 8 shows depth 1 + 7.5 z: the tip, row 1, stays
     torch.testing.assert_close(seen[:, 0], start, atol=1e-3, rtol=0)
+
+
+def test_a_fan_below_a_margin_and_beside_the_middle_keeps_its_tip():
+    image = torch.from_numpy(np.roll(fan(reach=45).numpy(), (9, 5), (0, 1))).float().expand(CASES, 1, SIDE, SIDE)
+    policy = ViewPolicy(PolicyConfig(spatial=SpatialConfig(scale=(0.3, 0.5), keep_sector=True)), ViewSpec(), seed=3)
+    for view in policy(Batch([f"case{b}" for b in range(CASES)], image)).images[0][:, 0]:
+        first = view.amax(1).gt(0.3).nonzero().min()
+        assert abs(int(first) - 10) <= 1  # row 1 of the fan
+        columns = view[20].gt(0.5).nonzero().double()
+        assert abs(float(columns.mean()) - (SIDE / 2 + 5 - 0.5)) <= 1
 
 
 @pytest.mark.parametrize("spatial", [{"rotate": 20}, {"translate": 0.2}, {"flip": {"i": 1.0}}])

@@ -56,6 +56,8 @@ def test_all_adds_what_the_recipe_does_not_use(rows, caplog):
     assert left_out < len(TRANSFORMS) / 4
     assert len(shown) == 3 + len(TRANSFORMS) - 1 - left_out
     assert shown[-1].notes[0] == "not in the recipe; a typical strength"
+    assert not [note for row in shown for note in row.notes if "`" in note]
+    assert "hu_shift is left out: hu_shift on cases of data.prepare.intensity" in caplog.text
     with pytest.raises(ConfigError, match="does not augment"):
         rows(PolicyConfig())
 
