@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig
-from medssl.augment.temporal import Temporal, TemporalConfig
+from medssl.augment.suitable import require_suitable
+from medssl.augment.temporal import Temporal
 from medssl.config import validate
 from medssl.data.source import Data
 from medssl.errors import ConfigError, LeakageError
@@ -34,10 +35,10 @@ PAINTING = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Painti
 def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> Encoder:
     """A fresh encoder whose channels, axes and (for a ViT) picture size are those of the data.
 
-    Raises ConfigError where the size is not known before a case is read, or does not fit the patches, or where views
-    are to move in time that the data do not have.
+    Raises ConfigError where the size is not known before a case is read, or does not fit the patches, or where the
+    augmentation is not for such cases.
     """
-    _require_time(data, augment)
+    require_suitable(augment, data)
     known = {"channels": data.channels}
     if "dims" in type(config).model_fields:
         known["dims"] = data.dims
@@ -145,13 +146,6 @@ def refuse_seen(start: Start, data: Data, judged: list[str]) -> None:
         raise LeakageError(f"{run} was trained on {len(seen)} of the {len(judged)} patients that it is to be judged on "
                            f"(digests {', '.join(seen[:3])} …)", expected="none",
                            remedy="pretrain on the training patients of this very manifest and protocol")
-
-
-def _require_time(data: Data, augment: PolicyConfig) -> None:
-    kind = data.cases["kind"][0]
-    if augment.temporal != TemporalConfig() and kind != "cine":
-        raise ConfigError(f"augment.temporal is given, but each case is one {kind}", expected="clips",
-                          remedy="leave augment.temporal out")
 
 
 def _require_one_scale(data: Data, augment: PolicyConfig) -> None:
