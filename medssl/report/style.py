@@ -47,20 +47,27 @@ class LineStyle:
     dashes: Any
     width: float
     size: float
+    hollow: bool = False
 
     def line(self) -> dict[str, Any]:
         edge = {} if self.marker in _OPEN_MARKERS else {"markeredgecolor": "white", "markeredgewidth": 0.7}
+        if self.hollow:
+            edge = {"markerfacecolor": "white", "markeredgecolor": self.color, "markeredgewidth": 1.4}
         return {"color": self.color, "marker": self.marker, "linestyle": self.dashes, "linewidth": self.width,
                 "markersize": self.size, **edge}
 
 
 def line_styles(roles: Sequence[str]) -> list[LineStyle]:
-    """A style an arm: baselines dark squares, compared arms in colour, trivial arms thin, grey and dotted."""
+    """A style an arm: baselines dark squares, compared arms in colour, trivial arms thin, grey and dotted.
+
+    Where colours come round again, markers are hollow, and dashes are another colour's.
+    """
     styles, compared, baselines, trivial = [], 0, 0, 0
     for role in roles:
         if role == "compared":
-            pick = compared % len(HUES)
-            styles.append(LineStyle(HUES[pick], _MARKERS[pick], _DASHES[pick], 2.0, 7))
+            lap, pick = divmod(compared, len(HUES))
+            dashes = _DASHES[(pick + lap) % len(_DASHES)]
+            styles.append(LineStyle(HUES[pick], _MARKERS[pick], dashes, 2.0, 7, hollow=lap % 2 == 1))
             compared += 1
         elif role == "baseline":
             styles.append(LineStyle(INK, "sphd"[baselines % 4], _DASHES[baselines % 4], 2.0, 6.5))

@@ -117,6 +117,8 @@ def test_arms_differ_by_more_than_colour():
     assert len({style.marker for style in styles}) == len(styles)
     assert len({style.color for style in styles[:7]}) == 7
     assert styles[-1].width < styles[0].width
+    many = [repr(style.line() | {"color": "any"}) for style in line_styles(["compared"] * 24)]
+    assert len(set(many)) == 24, "where colours come round again"
 
 
 def test_training_curve_of_a_long_log_is_thinned_and_keeps_its_range(make_pretrain):
