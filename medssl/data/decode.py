@@ -15,7 +15,7 @@ from medssl.data.resize import crop_to_content, resize, resize_labels, size_at_s
 from medssl.errors import ManifestError, UnreadableScan
 from medssl.types import Kind, Sample
 
-_LATER = ("align", "straighten")
+_LATER = ("align", "straighten", "colour")
 """Fields that came later: they count in the digest only where they are set, so that older caches stay good."""
 
 
@@ -42,6 +42,8 @@ class PrepareConfig(Config):
     straighten: bool = False
     """Resample tilted CT gantries and uneven slice distances onto a straight, even grid, instead of skipping the
     case."""
+    colour: bool = False
+    """Keep the colours of images and clips, as three channels; otherwise they become their mean, one channel."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PrepareConfig:
@@ -72,8 +74,8 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
         raise UnreadableScan(f"The image holds NaN or infinite values in {strange} of {array.size} voxels",
                              expected="finite numbers", remedy="export it again, or leave the case out")
     mask = _labels(scans["mask"].array[0]) if "mask" in scans else None
-    if len(files.channels) == 1 and len(array) == 3 and files.kind != "volume":
-        array = array.mean(axis=0, keepdims=True)  # a grey picture saved as colour
+    if len(files.channels) == 1 and files.kind != "volume":
+        array = _in_colour(array) if config.colour else _in_grey(array)
     if config.margin is not None and files.kind == "volume":
         array, mask = crop_to_content(array, mask, config.margin)
     array = map_intensity(array, config.intensity, config.window)
@@ -85,6 +87,14 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
             spacing = tuple(s * n / m for s, n, m in zip(spacing, old, size[-len(spacing):], strict=True))
         array, mask = resize(array, size), None if mask is None else resize_labels(mask, size)
     return Sample(case_id, array, mask, spacing)
+
+
+def _in_colour(array: np.ndarray) -> np.ndarray:
+    return array if len(array) == 3 else array.repeat(3, axis=0)
+
+
+def _in_grey(array: np.ndarray) -> np.ndarray:
+    return array if len(array) == 1 else array.mean(axis=0, keepdims=True)
 
 
 def _labels(values: np.ndarray) -> np.ndarray:

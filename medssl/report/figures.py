@@ -152,7 +152,7 @@ class StrengthRow:
 
 def save_strengths(path: Path, rows: Sequence[StrengthRow], heading: str) -> None:
     """Writes a PNG: a row a transform, told on the left; its images all share the first one's range of greys."""
-    columns, (height, width) = len(rows[0].images), rows[0].images[0].shape
+    columns, (height, width) = len(rows[0].images), rows[0].images[0].shape[:2]
     side = WIDE / (columns + 1)
     lines = sum(max(caption.count("\n") + 1 for caption in row.captions) for row in rows)
     with drawing():
@@ -210,12 +210,14 @@ def _save_grid(path: Path, rows: Sequence[Sequence[np.ndarray]], titles: Sequenc
 
 
 def _show(axes: Axes, image: np.ndarray, window: np.ndarray | None = None) -> None:
-    """Grey image between the 0.5th and 99.5th percentile of `window` (itself by default); NaN is a mid grey."""
+    """An image between the 0.5th and 99.5th percentile of `window` (itself by default), grey or (J, I, 3) in colour;
+    NaN is a mid grey."""
     finite = image if window is None else window
     finite = finite[np.isfinite(finite)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
     axes.set_facecolor("#8593a0")
-    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+    shown = np.ma.masked_invalid((image - low) / max(high - low, 1e-6)).clip(0, 1)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

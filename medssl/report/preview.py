@@ -16,6 +16,7 @@ from medssl.augment.suitable import require_suitable
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
+from medssl.models.start import open_start
 from medssl.objectives import build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
@@ -39,7 +40,7 @@ def draw_views(config, out: Path, data: Data | None = None) -> Path:
     batch = _batch(config, data)
     original = ViewPolicy(config.augment.still(), ViewSpec(), 0)(batch).images
     views = ViewPolicy(config.augment, ViewSpec(count=VIEWS), _seed(config))(batch).images
-    save_views(out, [_plane(image) for image in (*original, *views)])
+    save_views(out, [_plane(image, config.data.prepare.colour) for image in (*original, *views)])
     return out
 
 
@@ -78,7 +79,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         draw_views(config, pictures / "views.png", data)
     if (pictures / "reconstruction.png").is_file():
         return
-    encoder = fitted_encoder(chosen_encoder(config.encoder, config.init), data, config.augment)
+    encoder = fitted_encoder(chosen_encoder(config.encoder, open_start(run)), data, config.augment)
     objective = build_objective(config.objective, encoder)
     objective.load_state_dict(_objective_state(run))
     objective.eval()
@@ -103,7 +104,8 @@ def _strength_row(part: Part, case: Batch, config) -> StrengthRow:
         values = [f"{field} {_number(value)}" for field, value in part.values(share).items()]
         images.append(view(part.at(share), draw) if values or share == 1 else None)
         captions.append("\n".join(values) or part.name)
-    pictures = [None if image is None else _plane_and_section(image) for image in images]
+    colour = config.data.prepare.colour
+    pictures = [None if image is None else _plane_and_section(image, colour) for image in images]
     return StrengthRow(part.name.replace("_", " "), _notes(part), pictures, captions)
 
 
@@ -133,7 +135,7 @@ def _batch(config, data: Data) -> Batch:
 def _telling_case(config, data: Data) -> Batch:
     """Of some cases that with most to see in its middle slice: a box may lie in the air."""
     batch = _batch(config, data)
-    most = int(np.argmax([plane.std() for plane in _plane(batch.image)]))
+    most = int(np.argmax([plane.std() for plane in _plane(batch.image, colour=False)]))
     return Batch([batch.case_ids[most]], batch.image[most : most + 1])
 
 
@@ -142,21 +144,22 @@ def _seed(config) -> int:
     return getattr(config, "seed", 0)
 
 
-def _plane(image: torch.Tensor) -> np.ndarray:
-    """(B, C, *S) -> (B, J, I): the first channel, and the middle slice or frame."""
-    plane = image[:, 0]
-    return (plane if plane.ndim == 3 else plane[:, plane.shape[1] // 2]).float().numpy()
+def _plane(image: torch.Tensor, colour: bool) -> np.ndarray:
+    """(B, C, *S) -> (B, J, I) or, in colour, (B, J, I, 3): the first channel or all, and the middle slice or frame."""
+    plane = image.movedim(1, -1) if colour else image[:, 0]
+    return (plane if image.ndim == 4 else plane[:, image.shape[2] // 2]).float().numpy()
 
 
-def _plane_and_section(image: torch.Tensor) -> np.ndarray:
-    """(1, C, *S) -> (J, I'): the middle slice or frame and, beside it, the section through its middle column.
+def _plane_and_section(image: torch.Tensor, colour: bool) -> np.ndarray:
+    """(1, C, *S) -> (J, I') or, in colour, (J, I', 3): the middle slice or frame and, beside it, the section through
+    its middle column.
 
     The section is a volume's side view, and a clip's motion over time (M-mode): what acts across slices or frames shows
     there. A thin stack of them is widened to half a plane.
     """
-    (plane,) = _plane(image)
+    (plane,) = _plane(image, colour)
     if image.ndim == 4:
         return plane
-    section = image[0, 0, :, :, image.shape[-1] // 2].T.float().numpy()  # (J, K)
+    (section,) = _plane(image.transpose(2, 4), colour)  # (J, K)
     section = section.repeat(max(1, round(plane.shape[1] / 2 / section.shape[1])), axis=1)
-    return np.concatenate([plane, np.full((len(plane), 2), np.nan), section], axis=1)
+    return np.concatenate([plane, np.full_like(plane[:, :2], np.nan), section], axis=1)

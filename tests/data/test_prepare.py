@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from small_sets import make, write_discs
 
 from medssl.data.manifest import Manifest
@@ -64,6 +65,18 @@ def test_percentile_maps_a_ramp_between_its_half_percent_marks(tmp_path):
     found = only(make(tmp_path / "in", **IMAGES), tmp_path / "cache", intensity="percentile")
     expected = np.clip((np.arange(201) - 1.0) / 198.0, 0, 1).reshape(1, 3, 67)
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_colours_are_averaged_or_kept_for_grey_pictures_too(tmp_path):
+    colours = stream("colours").integers(0, 256, size=(6, 7, 3)).astype(np.uint8)
+    for folder, picture in (("rgb", colours), ("grey", colours[..., 0])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
+    shares = colours.transpose(2, 0, 1) / np.float32(255)
+    for folder, colour, expected in (("rgb", True, shares), ("rgb", False, shares.mean(axis=0, keepdims=True)),
+                                     ("grey", True, shares[[0, 0, 0]]), ("grey", False, shares[:1])):
+        found = only(make(tmp_path / folder, **IMAGES), tmp_path / "cache", intensity="range", colour=colour)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_window_clips_hounsfield_units(tmp_path):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_sets import discs  # noqa: F401 (fixture)
+from small_sets import SMALL, discs  # noqa: F401 (fixture)
 
 from medssl.augment import TRANSFORMS, PolicyConfig, SpatialConfig
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.report import preview
-from medssl.report.figures import StrengthRow, save_strengths
+from medssl.report.figures import StrengthRow, save_strengths, save_views
+from medssl.train.pretrain import PretrainConfig, pretrain
 
 JITTER = TRANSFORMS["jitter"].Config(brightness=0.6, contrast=0.0, probability=0.5)
 POLICY = PolicyConfig(size=(20, 16), spatial=SpatialConfig(rotate=30, flip={"i": 0.5}), intensity=[JITTER])
@@ -64,10 +65,30 @@ def test_all_adds_what_the_recipe_does_not_use(rows, caplog):
 
 def test_a_clip_shows_its_middle_frame_and_its_middle_column_over_time():
     clip = torch.arange(4 * 6 * 10.0).reshape(1, 1, 4, 6, 10)
-    picture = preview._plane_and_section(clip)
+    picture = preview._plane_and_section(clip, colour=False)
     np.testing.assert_array_equal(picture[:, :10], clip[0, 0, 2])
     assert np.isnan(picture[:, 10:12]).all()
     np.testing.assert_array_equal(picture[:, 12:], clip[0, 0, :, :, 5].T)
+    coloured = torch.cat([clip, clip + 1, clip + 2], dim=1)
+    in_colour = preview._plane_and_section(coloured, colour=True)
+    np.testing.assert_array_equal(in_colour, np.stack([picture, picture + 1, picture + 2], axis=-1))
+
+
+def test_a_picture_in_colour_is_drawn_in_its_colours(tmp_path):
+    red = np.zeros((30, 30, 3), np.float32)
+    red[..., 0], red[:3] = 1, np.nan
+    save_views(tmp_path / "views.png", [red[None], red[None]])
+    drawn = np.asarray(Image.open(tmp_path / "views.png").convert("RGB")).reshape(-1, 3)
+    shares = {colour: (drawn == colour).all(axis=1).mean() for colour in ((255, 0, 0), (133, 147, 160))}
+    assert shares[255, 0, 0] > 0.3
+    assert shares[133, 147, 160] > 0.03, "where there is no value, it is a mid grey"
+
+
+def test_a_run_is_drawn_with_the_network_that_it_started_from(discs, tmp_path):  # noqa: F811
+    run = pretrain(PretrainConfig.model_validate({**SMALL, "data": discs}), tmp_path / "first")
+    again = PretrainConfig.model_validate({**SMALL, "data": discs, "encoder": None, "init": run})
+    preview.draw_pretraining(pretrain(again, tmp_path / "again"), again, open_data(discs))
+    assert {path.name for path in (tmp_path / "again/pictures").iterdir()} == {"views.png", "reconstruction.png"}
 
 
 def test_the_picture_is_a_grid_with_a_row_a_transform(tmp_path):
