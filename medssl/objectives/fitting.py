@@ -24,7 +24,7 @@ def per_axis(value: int | tuple[int, ...], encoder: Encoder, key: str) -> tuple[
 def resized(size: tuple[int, ...]) -> str:
     """The remedy that makes views of `size`, of images, volumes and clips alike."""
     if len(size) == 2:
-        return f"set augment.size={list(size)}, or for a segmentation data.box.size"
+        return f"set augment.size={list(size)}"
     return f"set data.box.size={list(size)} and augment.size=null"
 
 
@@ -36,9 +36,10 @@ def require_tiled(size: tuple[int, ...], block: tuple[int, ...], side: str) -> N
                           expected=f"{len(size)}, as views of {size} voxels have")
     nearest = tuple(max(round(s / b), 1) * b for s, b in zip(size, block, strict=True))
     if nearest != size:
+        to_segment = " (to segment, data.box.size)" if len(size) == 2 else ""
         raise ConfigError(f"Views of {size} voxels are not tiled by blocks of {block}",
                           expected=f"sides that are multiples of {side}'s",
-                          remedy=f"{resized(nearest)}, or change {side}")
+                          remedy=f"{resized(nearest)}{to_segment}, or change {side}")
 
 
 def draw_some(mask: BlockMask, rng: np.random.Generator, shape: tuple[int, ...], side: str) -> dict[str, np.ndarray]:

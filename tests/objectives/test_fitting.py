@@ -35,7 +35,7 @@ def test_a_single_block_cannot_be_hidden_in_part():
 
 
 @pytest.mark.parametrize(("size", "block", "remedy"), [
-    ((50, 64), (16, 16), "set augment.size=[48, 64], or for a segmentation data.box.size, or change objective.block"),
+    ((50, 64), (16, 16), "set augment.size=[48, 64] (to segment, data.box.size), or change objective.block"),
     ((9, 64, 64), (2, 16, 16), "set data.box.size=[8, 64, 64] and augment.size=null, or change objective.block"),
     ((64, 64), (2, 16, 16), "give objective.block a number for each"),
 ])
@@ -46,5 +46,5 @@ def test_blocks_that_do_not_fill_the_view_are_refused(size, block, remedy):
 
 
 def test_clips_and_volumes_get_another_remedy_than_images():
-    assert resized((64, 64)) == "set augment.size=[64, 64], or for a segmentation data.box.size"
+    assert resized((64, 64)) == "set augment.size=[64, 64]"
     assert resized((16, 64, 64)) == "set data.box.size=[16, 64, 64] and augment.size=null"
