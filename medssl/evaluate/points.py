@@ -32,7 +32,7 @@ from medssl.train.build import (
 )
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import pretrain
-from medssl.train.run import add_to_provenance, finish_run, open_run
+from medssl.train.run import begin_run, finish_run, open_run
 
 
 def run_curve(
@@ -54,7 +54,7 @@ def run_curve(
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
     if not _all_done(curve):
-        add_to_provenance(out, starts=_check_arms(curve))
+        begin_run(out, starts=_check_arms(curve))
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or cores(), bar)

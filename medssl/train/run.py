@@ -23,7 +23,7 @@ from medssl.config import Config
 from medssl.errors import RunError
 from medssl.files import write_whole
 
-BEGUN = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
+LEARNT = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
 """What a run leaves once it has learnt something."""
 PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
 
@@ -31,24 +31,38 @@ PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pyd
 def open_run(folder: Path, config: Config, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
-    RunError where the folder belongs to another recipe, or to the same one on another manifest, and has learnt
-    something: a recipe that was refused may be mended.
+    RunError where the folder belongs to another recipe, or to the same one on another manifest, unless that run has not
+    begun to learn: a recipe that was refused may be mended.
     """
     recipe = folder / "recipe.yaml"
     text = _written(config)
-    if recipe.is_file() and _has_begun(folder):
-        _require_same(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
-        return folder
+    if recipe.is_file():
+        if not _is_ours_unbegun(folder):
+            _require_same(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
+            return folder
+        for account in (folder / "init.txt", *folder.glob("init/*/init.txt")):
+            account.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for account in folder.rglob("init.txt"):
-        account.unlink()
     write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
     write_whole(recipe, text)
     return folder
 
 
-def _has_begun(folder: Path) -> bool:
-    return any(path.stat().st_size for pattern in BEGUN for path in folder.rglob(pattern))
+def begin_run(folder: Path, **facts: Any) -> None:
+    """Says in the provenance that everything was checked and the folder is this recipe's from now on."""
+    _add_to_provenance(folder, begun=_now(), **facts)
+
+
+def _is_ours_unbegun(folder: Path) -> bool:
+    """A recipe that a person wrote has no provenance beside it."""
+    known = _read_provenance(folder)
+    learnt = any(path.stat().st_size for pattern in LEARNT for path in folder.rglob(pattern))
+    return bool(known) and "begun" not in known and not learnt
+
+
+def _read_provenance(folder: Path) -> dict[str, Any]:
+    path = folder / "provenance.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _with_defaults(text: str, kind: type[Config]) -> str:
@@ -68,7 +82,7 @@ def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> Non
     if old != new:
         changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
         differing = f"of another recipe (differs in {', '.join(changed[:6])})"
-    elif (earlier := json.loads((folder / "provenance.json").read_text()).get("manifest")) != manifest:
+    elif (earlier := _read_provenance(folder).get("manifest")) != manifest:
         differing = f"on another manifest (digest {earlier}, now {manifest})"
     if differing:
         raise RunError(f"{folder} holds a run {differing}", expected="the same recipe and cases, or an empty folder",
@@ -77,12 +91,11 @@ def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> Non
 
 def finish_run(folder: Path, **results: Any) -> None:
     """Adds the run's results (wall time, ...) to its provenance."""
-    add_to_provenance(folder, finished=_now(), **results)
+    _add_to_provenance(folder, finished=_now(), **results)
 
 
-def add_to_provenance(folder: Path, **facts: Any) -> None:
-    path = folder / "provenance.json"
-    write_whole(path, json.dumps(json.loads(path.read_text()) | facts, indent=1))
+def _add_to_provenance(folder: Path, **facts: Any) -> None:
+    write_whole(folder / "provenance.json", json.dumps(_read_provenance(folder) | facts, indent=1))
 
 
 def provenance(**known: Any) -> dict[str, Any]:
@@ -108,9 +121,10 @@ def _now() -> str:
 
 
 def _without_folders(argument: str) -> str:
-    """Keeps the names of recipes and cards that come with medssl."""
+    """Keeps the names of recipes and cards as they come with medssl."""
     key, value = re.fullmatch(r"((?:--)?[\w.-]+=)?(.*)", argument, re.DOTALL).groups("")
-    return argument if re.match("(pipelines|data_manifests)/", value) else key + value.rpartition("/")[2]
+    ours = re.fullmatch(r"(pipelines/[a-z0-9_]+|data_manifests)/[a-z0-9_]+\.yaml", value)
+    return argument if ours else key + value.rpartition("/")[2]
 
 
 def _revision() -> str:

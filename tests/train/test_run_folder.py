@@ -12,7 +12,7 @@ import pytest
 
 from medssl.config import Config
 from medssl.errors import RunError
-from medssl.train.run import finish_run, open_run
+from medssl.train.run import begin_run, finish_run, open_run
 
 
 class Inner(Config):
@@ -45,6 +45,26 @@ def test_a_recipe_may_be_mended_until_something_is_learnt(tmp_path):
     assert "title: b" in (tmp_path / "recipe.yaml").read_text()
     assert json.loads((tmp_path / "provenance.json").read_text())["manifest"] == "m2"
     assert not (tmp_path / "init.txt").exists()
+
+
+def test_a_recipe_that_a_person_wrote_and_other_runs_accounts_are_left_alone(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("title: mine  # and my comment\n")
+    with pytest.raises(RunError, match="another recipe"):
+        open_run(tmp_path, Recipe())
+    assert (tmp_path / "recipe.yaml").read_text() == "title: mine  # and my comment\n"
+    (tmp_path / "recipe.yaml").unlink()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/init.txt").write_text("another run's")
+    open_run(tmp_path, Recipe())
+    open_run(tmp_path, Recipe(title="b"))
+    assert (tmp_path / "other/init.txt").is_file()
+
+
+def test_a_run_that_has_begun_keeps_its_recipe_before_it_has_learnt(tmp_path):
+    open_run(tmp_path, Recipe())
+    begin_run(tmp_path, starts={})
+    with pytest.raises(RunError, match="another recipe"):
+        open_run(tmp_path, Recipe(title="b"))
 
 
 @pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoints/last.ckpt", "model.json", "points/ssl/k0-f1-s0.json",
@@ -90,6 +110,7 @@ def test_another_manifest_is_refused(tmp_path):
     ("~/smith/x.yaml", "x.yaml"), ("../smith/x.yaml", "x.yaml"), ("pipelines/chexpert/mae.yaml", ...),
     ("smith/x.yaml", "x.yaml"), ("init=weights/smith/x.pth", "init=x.pth"), ("--out=runs/smith, j/a", "--out=a"),
     ("train.optim.lr=0.1", ...),
+    ("pipelines/../../smith/x.yaml", "x.yaml"), ("init=pipelines/smith/x.pth", "init=x.pth"),
 ])
 def test_the_command_keeps_no_folder_from_outside(tmp_path, monkeypatch, argument, kept):
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/medssl", "pretrain", argument])
