@@ -17,6 +17,7 @@ from torch import Tensor
 from medssl.errors import RunError
 from medssl.models.adapt import listed
 from medssl.models.layouts import LAYOUTS, Reading
+from medssl.models.weights import DESCRIPTION, OURS
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 ENDINGS = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -75,7 +76,7 @@ def read_foreign(file: Path) -> tuple[str, Reading, list[str]]:
 
 def _strip(reading: Reading) -> None:
     """Takes off what wrappers put before the names, known or not, and notes it."""
-    while len(reading.waiting) > 1 and len({name.split(".")[0] for name in reading.waiting}) == 1:
+    while len(reading.waiting) > 1 and len({name.partition(".")[0] for name in reading.waiting} - {""}) == 1:
         reading.rename(r"[^.]+\.(.+)", r"\1")
     reading.rename(f"{PREFIX}(.+)", r"\1")
     prefixes = sorted({old.removesuffix(new) for new, old in reading.named.items()} - {""})
@@ -109,6 +110,7 @@ def _require_finite(used: Mapping[str, Tensor], seeming: str) -> None:
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
+            _require_foreign(file)
             return _as_float(safetensors.torch.load_file(file))
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
@@ -116,11 +118,19 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         # A Namespace, which research code puts beside its weights, is a bag of values and runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(file, weights_only=True, map_location="cpu")
-    except PermissionError:
+    except (RunError, PermissionError, MemoryError):
         raise
     except Exception as error:  # where the damage lies decides what a reader stumbles over
         raise _unreadable(file, _reason(str(error))) from None
     return _as_float(_unwrapped(loaded, file))
+
+
+def _require_foreign(file: Path) -> None:
+    with safetensors.safe_open(file, framework="pt") as opened:
+        ours = OURS.items() <= (opened.metadata() or {}).items()
+    if ours:
+        raise RunError(f"{file} holds the weights of a medssl run without the {DESCRIPTION} that says whom they saw",
+                       expected="the whole run folder", remedy="name the folder of the run")
 
 
 def _unwrapped(loaded: Any, file: Path) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +45,15 @@ class Reading:
     def take(self, pattern: str, name: str, part: str = "encoder") -> None:
         """Moves every tensor whose name matches to `name`, a template as re.sub has it."""
         place = self.tensors.setdefault(part, {})
-        for new, old in self._renamed(pattern, name, place):
-            self.taken[f"{part}.{new}"], place[new] = self.named.pop(old), self.waiting.pop(old)
+        for new, told, tensor in self._renamed(pattern, name):
+            self._require_free(new, place, told)
+            self.taken[f"{part}.{new}"], place[new] = told, tensor
 
     def rename(self, pattern: str, name: str) -> None:
         """The same, but they wait on."""
-        for new, old in self._renamed(pattern, name, self.waiting):
-            self.named[new], self.waiting[new] = self.named.pop(old), self.waiting.pop(old)
+        for new, told, tensor in self._renamed(pattern, name):
+            self._require_free(new, self.waiting, told)
+            self.named[new], self.waiting[new] = told, tensor
 
     def need(self, name: str, *axes: int) -> torch.Size:
         """The shape of a waiting tensor without which the layout cannot be read, and which has so many axes."""
@@ -67,14 +69,15 @@ class Reading:
     def refuse(self, why: str, expected: str, remedy: str = OTHER_WEIGHTS) -> RunError:
         return RunError(f"{self.what}, but {why}", expected=expected, remedy=remedy)
 
-    def _renamed(self, pattern: str, name: str, place: Tensors) -> Iterator[tuple[str, str]]:
-        """The new and the old name of each that matches; RunError where `place` has the new one."""
-        for match in [match for key in self.waiting if (match := re.fullmatch(pattern, key))]:
-            new, old = match.expand(name), match.string
-            if new in place:
-                raise self.refuse(f"{self.named[old]} and another would both be {new}", "one tensor of each name",
-                                  "save the state_dict of the one model that you mean")
-            yield new, old
+    def _renamed(self, pattern: str, name: str) -> list[tuple[str, str, Tensor]]:
+        """New name, the file's name and tensor of each that matches; they wait no more."""
+        matches = [match for key in self.waiting if (match := re.fullmatch(pattern, key))]
+        return [(match.expand(name), self.named.pop(match.string), self.waiting.pop(match.string)) for match in matches]
+
+    def _require_free(self, new: str, place: Tensors, told: str) -> None:
+        if new in place:
+            raise self.refuse(f"{told} and another would both be {new}", "one tensor of each name",
+                              "save the state_dict of the one model that you mean")
 
 
 @dataclass(frozen=True)

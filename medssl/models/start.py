@@ -81,8 +81,9 @@ def open_start(path: str | Path) -> Start:
     Raises RunError where there is neither, where the run is unfinished or damaged, or the layout is unknown.
     """
     path = Path(path)
-    if any((path / name).is_file() for name in (DESCRIPTION, "recipe.yaml")):
-        tensors, description = load_parts(path)
+    run = path.parent if path.is_file() and (path.parent / DESCRIPTION).is_file() else path
+    if any((run / name).is_file() for name in (DESCRIPTION, "recipe.yaml")):
+        tensors, description = load_parts(run)
         return Start(path, "medssl", description["sha256"], description.get("encoder", {}), tensors, description)
     file = weights_file(path)
     layout, reading, left_over = read_foreign(file)

@@ -32,6 +32,8 @@ from medssl.models.adapt import listed
 from medssl.models.encoder import Encoder
 
 FORMAT = 1
+OURS = {"medssl": "run"}
+"""What the file says of itself: without the description beside it, nobody can tell whom its weights saw."""
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 
 PartTensors = dict[str, dict[str, Tensor]]
@@ -54,7 +56,7 @@ def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description
         for name, tensor in module.state_dict().items()
     }
     with whole(folder / TENSORS) as draft:
-        safetensors.torch.save_file(tensors, draft)
+        safetensors.torch.save_file(tensors, draft, metadata=OURS)
     encoder = modules.get("encoder")
     described = {
         "format": FORMAT,

@@ -13,6 +13,7 @@ from medssl.augment.policy import PolicyConfig
 from medssl.augment.suitable import require_suitable
 from medssl.augment.temporal import Temporal
 from medssl.config import validate
+from medssl.data.decode import PrepareConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError, LeakageError
 from medssl.files import write_whole
@@ -119,7 +120,9 @@ def start_model(model: LabelledModel, start: Start, data: Data, with_decoder: bo
 def refuse_other_preparation(start: Start, data: Data) -> None:
     """ConfigError where a run learnt from scans that were prepared differently; of strangers' weights nobody knows."""
     description, ours = start.description, data.config.prepare.model_dump(mode="json")
-    theirs = ours if description is None else description["preprocessing"]
+    if description is None:
+        return
+    theirs = PrepareConfig().model_dump(mode="json") | description["preprocessing"]  # it may lack later settings
     if theirs != ours:
         differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
         raise ConfigError(f"The scans that the weights learnt from were prepared differently ({', '.join(differing)})",
