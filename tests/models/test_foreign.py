@@ -19,8 +19,9 @@ from torch import Tensor
 
 from medssl.errors import RunError
 from medssl.models import Encoder, EncoderConfig, build_encoder
+from medssl.models.cnn import ResNetEncoder
 from medssl.models.start import Start, open_start
-from medssl.models.weights import known_encoder
+from medssl.models.weights import known_encoder, save_model
 from medssl.objectives.simsiam import SimSiam
 
 
@@ -382,6 +383,27 @@ def test_two_models_in_one_file_do_not_overwrite_each_other(tmp_path):
     torch.save(tensors | {f"module.{name}": tensor + 1 for name, tensor in tensors.items()}, tmp_path / "two.pth")
     with pytest.raises(RunError, match=r"module.cls_token and another would both be cls_token.*one model"):
         open_start(tmp_path / "two.pth")
+
+
+def test_names_are_only_the_same_once_all_are_renamed(tmp_path):
+    tensors = drawn(vit_shapes())
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items() if name != "cls_token"}
+               | {"cls_token": tensors["cls_token"]}, tmp_path / "vit.pth")
+    started(tmp_path / "vit.pth")
+    torch.save({".": torch.zeros(1), "..": torch.zeros(1)}, tmp_path / "dots.pth")
+    with pytest.raises(RunError, match="layout of the weights .* is unknown"):
+        open_start(tmp_path / "dots.pth")
+
+
+def test_the_weights_of_a_run_are_the_runs_whatever_is_named(tmp_path):
+    encoder = ResNetEncoder(ResNetEncoder.Config(blocks=(1, 1, 1, 1), widths=(4, 6, 8, 10), stem_pool=False))
+    save_model(tmp_path / "run", {"encoder": encoder}, {"patients_seen": ["a1"]})
+    start = open_start(tmp_path / "run/model.safetensors")
+    assert start.patients_known
+    assert start.description["patients_seen"] == ["a1"]
+    (tmp_path / "alone.safetensors").write_bytes((tmp_path / "run/model.safetensors").read_bytes())
+    with pytest.raises(RunError, match="without the model.json that says whom they saw.*name the folder of the run"):
+        open_start(tmp_path / "alone.safetensors")
 
 
 def test_a_prefix_that_every_name_has_is_taken_off_and_told(tmp_path):

@@ -117,7 +117,7 @@ def test_nothing_is_skipped_in_silence(run):
 def test_a_failed_save_leaves_the_old_model(run, monkeypatch):
     before = (run / "model.safetensors").read_bytes(), (run / "model.json").read_bytes()
 
-    def full_disk(*_):
+    def full_disk(*_, metadata=None):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full_disk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,15 @@ def test_weights_from_scans_prepared_differently_are_refused(tmp_path, discs, pr
     prepare(open_data(discs).manifest, other.cache, other.prepare, workers=0)
     with pytest.raises(ConfigError, match=r"prepared differently \(size\)"):
         finetune(recipe(other, init=pretrained), tmp_path)
+
+
+def test_a_run_of_an_earlier_version_lacks_what_is_at_its_default(tmp_path, discs, pretrained):
+    shutil.copytree(pretrained, tmp_path / "old")
+    described = json.loads((tmp_path / "old/model.json").read_text())
+    del described["preprocessing"]["colour"]
+    (tmp_path / "old/model.json").write_text(json.dumps(described))
+    finetune(recipe(discs, init=tmp_path / "old", fraction=0.25), tmp_path / "run")
+    assert (tmp_path / "run/model.json").is_file()
 
 
 def test_a_foreign_file_is_a_start_of_which_is_said_that_nobody_knows_whom_it_saw(tmp_path, discs, caplog):
