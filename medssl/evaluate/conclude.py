@@ -11,6 +11,7 @@ from medssl.evaluate.curve import Curve
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
 from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
 from medssl.files import write_whole
+from medssl.train.run import read_provenance
 
 
 def conclude(curve: Curve) -> list[str]:
@@ -45,7 +46,7 @@ def conclude(curve: Curve) -> list[str]:
 
 
 def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
-    config, provenance = curve.config, json.loads((curve.out / "provenance.json").read_text())
+    config, provenance = curve.config, read_provenance(curve.out)
     return Experiment(
         task=config.task.name,
         baselines={name: arm.baseline for name, arm in config.arms.items() if arm.baseline},

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from medssl.evaluate.examples import save_examples
 from medssl.evaluate.predict import pixels, pooled_features, predict
 from medssl.evaluate.probe import probe
 from medssl.models.start import Start, open_start
-from medssl.objectives import build_objective
 from medssl.rng import torch_seed
 from medssl.train.build import (
     fitted_encoder,
@@ -31,8 +29,8 @@ from medssl.train.build import (
     tell_account,
 )
 from medssl.train.finetune import fit_labelled
-from medssl.train.pretrain import pretrain
-from medssl.train.run import begin_run, finish_run, open_run
+from medssl.train.pretrain import fitted_objective, pretrain
+from medssl.train.run import begin_run, finish_run, open_run, read_provenance
 
 
 def run_curve(
@@ -54,7 +52,7 @@ def run_curve(
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
     if not _all_done(curve):
-        begin_run(out, starts=_check_arms(curve))
+        begin_run(out, starts=read_provenance(out).get("starts", {}) | _check_arms(curve))
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or cores(), bar)
@@ -82,10 +80,11 @@ def _all_done(curve: Curve) -> bool:
 
 def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:
     """Refuses what cannot be done before anything is trained, tells what becomes of weights made elsewhere, and
-    returns their origins by arm."""
+    returns their origins by arm; of arms that are done nothing is asked any more."""
     origins = {}
+    todo = {point.arm for point in curve.points("finetune", "probe") if not curve.is_done(point)}
     for arm, settings in curve.config.arms.items():
-        if settings.how == "pixels":
+        if arm not in todo:
             continue
         elsewhere = curve.elsewhere(arm)
         start = open_start(elsewhere) if elsewhere else None
@@ -100,18 +99,21 @@ def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:
 
 
 def _tried(curve: Curve, arm: str, start: Start | None) -> str:
-    """The account of an arm's weights, had from its model, which is thrown away."""
+    """The account of an arm's weights, had from its models, which are thrown away."""
     config, settings, architecture = curve.config, curve.config.arms[arm], curve.encoder_config(arm)
     source = config.arms[settings.weights_of] if settings.weights_of else settings
+    parts: Collection[str] = ()
+    if source.pretrain:
+        objective, _ = fitted_objective(source.pretrain, curve.data.read_as(source.pretrain.data), start)
+        parts = objective.parts()
     if settings.how == "probe":
         encoder = fitted_encoder(architecture, curve.data, config.augment)
         return start_from(start, curve.data, encoder) if source.init else ""
     model = labelled_model(config.task, architecture, curve.data, config.augment)
     if source.init:
         return start_model(model, start, curve.data, settings.decoder)
-    if settings.decoder and source.pretrain:
-        pretrained = fitted_encoder(architecture, curve.data.read_as(source.pretrain.data), source.pretrain.augment)
-        shared_decoder(model, build_objective(source.pretrain.objective, pretrained).parts())
+    if settings.decoder:
+        shared_decoder(model, parts)
     return ""
 
 
@@ -210,4 +212,4 @@ def _finetune_point(curve: Curve, point: Point) -> None:
 
 
 def _seconds_before(out: Path) -> float:
-    return json.loads((out / "provenance.json").read_text()).get("seconds", 0.0)
+    return read_provenance(out).get("seconds", 0.0)

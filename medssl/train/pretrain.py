@@ -16,16 +16,17 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.models import EncoderConfig
-from medssl.models.start import open_start
+from medssl.models.start import Start, open_start
 from medssl.models.weights import save_model
-from medssl.objectives import ObjectiveConfig, build_objective
-from medssl.rng import torch_seed
+from medssl.objectives import Objective, ObjectiveConfig, build_objective
+from medssl.rng import stream, torch_seed
 from medssl.train.build import (
     chosen_encoder,
     fitted_encoder,
     refuse_other_preparation,
     refuse_seen,
     tell_account,
+    view_size,
     with_origin,
 )
 from medssl.train.loop import TrainConfig, fit
@@ -75,15 +76,9 @@ def pretrain(
         refuse_seen(start, data, [])
     loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
-    module = build_objective(config.objective, encoder)
+    module, account = fitted_objective(config, data, start)
     if start:
-        refuse_other_preparation(start, data)
-        accounts = [start.fill_encoder(encoder), *start.fill_others(module)]
-        tell_account(start, start.account(accounts), out)
-    if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
-        raise ConfigError(f"train.batch_size is {config.train.batch_size}, and {config.objective.name} normalises over "
-                          "the batch", expected="at least 2", remedy="give train.batch_size=64 or more")
+        tell_account(start, account, out)
     policy = ViewPolicy(config.augment, module.view_spec, config.seed)
     fitted = fit(module, loader, policy, config.train, out, progress)
     finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
@@ -92,6 +87,24 @@ def pretrain(
         description = with_origin(description, start)
     save_model(out, module.parts(), description | {"objective": config.objective.model_dump(mode="json")})
     return out
+
+
+def fitted_objective(config: PretrainConfig, data: Data, start: Start | None) -> tuple[Objective, str]:
+    """The objective on an encoder made for the data, filled with `start`'s weights, and their account.
+
+    Raises ConfigError where recipe, network and views do not fit each other, RunError where the weights do not.
+    """
+    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
+    module, account = build_objective(config.objective, encoder), ""
+    if start:
+        refuse_other_preparation(start, data)
+        account = start.account([start.fill_encoder(encoder), *start.fill_others(module)])
+    if config.train.batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}, and {config.objective.name} normalises over "
+                          "the batch", expected="at least 2", remedy="give train.batch_size=64 or more")
+    if module.view_spec.draw:  # what it refuses of a view's shape, before any is made
+        module.view_spec.draw(stream("a trial"), (data.channels, *view_size(data, config.augment)))
+    return module, account
 
 
 def model_description(data: Data, patients: list[str]) -> dict[str, Any]:

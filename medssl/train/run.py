@@ -55,12 +55,12 @@ def begin_run(folder: Path, **facts: Any) -> None:
 
 def _is_ours_unbegun(folder: Path) -> bool:
     """A recipe that a person wrote has no provenance beside it."""
-    known = _read_provenance(folder)
+    known = read_provenance(folder)
     learnt = any(path.stat().st_size for pattern in LEARNT for path in folder.rglob(pattern))
     return bool(known) and "begun" not in known and not learnt
 
 
-def _read_provenance(folder: Path) -> dict[str, Any]:
+def read_provenance(folder: Path) -> dict[str, Any]:
     path = folder / "provenance.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -82,7 +82,7 @@ def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> Non
     if old != new:
         changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
         differing = f"of another recipe (differs in {', '.join(changed[:6])})"
-    elif (earlier := _read_provenance(folder).get("manifest")) != manifest:
+    elif (earlier := read_provenance(folder).get("manifest")) != manifest:
         differing = f"on another manifest (digest {earlier}, now {manifest})"
     if differing:
         raise RunError(f"{folder} holds a run {differing}", expected="the same recipe and cases, or an empty folder",
@@ -95,7 +95,7 @@ def finish_run(folder: Path, **results: Any) -> None:
 
 
 def _add_to_provenance(folder: Path, **facts: Any) -> None:
-    write_whole(folder / "provenance.json", json.dumps(_read_provenance(folder) | facts, indent=1))
+    write_whole(folder / "provenance.json", json.dumps(read_provenance(folder) | facts, indent=1))
 
 
 def provenance(**known: Any) -> dict[str, Any]:

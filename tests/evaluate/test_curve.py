@@ -235,6 +235,19 @@ def test_a_decoder_that_nobody_has_is_refused_before_anything_is_trained(discs, 
     run_curve(recipe(discs, arms={"pixels": {"how": "pixels"}}), tmp_path / "out", 1, quiet)
 
 
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"objective": {"name": "mae"}}, "vit"),  # on a U-Net
+    ({"objective": {"name": "masked_reconstruction", "block": [7, 7]}}, "not tiled by blocks"),
+    ({"objective": {"name": "simsiam", "width": 8}, "train": {**SMALL["train"], "batch_size": 1}}, "batch_size is 1"),
+])
+def test_a_pretraining_that_cannot_be_done_is_refused_before_another_arms_is(discs, tmp_path, changes, told):
+    ssl = {"step": "pretrain", **SMALL, "data": discs.model_dump()}
+    arms = {"good": {"pretrain": ssl}, "bad": {"pretrain": {**ssl, **changes}}}
+    with pytest.raises(ConfigError, match=told):
+        refused(recipe(discs, arms=arms), tmp_path / "out")
+    assert not (tmp_path / "out/pretrain").exists()
+
+
 def test_weights_that_saw_a_judged_patient_are_refused_before_anything_is_trained(discs, tmp_path):
     data = open_data(discs)
     everyone = data.cases["patient_id"].unique().to_list()
