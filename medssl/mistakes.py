@@ -44,7 +44,7 @@ def _place(data: Any, mistake: dict[str, Any]) -> tuple[Place, Place | None]:
     """
     here, place, union = data, [], None
     for number, part in enumerate(mistake["loc"], start=1):
-        if isinstance(here, dict) and here.get("name") == part:
+        if isinstance(here, dict) and part not in here and here.get("name") == part:
             continue
         inside = part in here if isinstance(here, dict) else isinstance(here, list | tuple) and part in range(len(here))
         if inside:

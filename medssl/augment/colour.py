@@ -38,7 +38,8 @@ class ColourDrop(Blend):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         if shape[0] < 2:
             raise ConfigError(f"colour_drop on images of {shape[0]} channel", expected="two channels or more",
-                              remedy="leave colour_drop out: a grey image has no colour to lose")
+                              remedy="leave colour_drop out, as grey images have no colour to lose; pictures in colour "
+                              "keep it by data.prepare.colour=true")
         if self.config.weights and len(self.config.weights) != shape[0]:
             raise ConfigError(f"colour_drop has {len(self.config.weights)} weights, the images {shape[0]} channels",
                               expected="a weight for each channel", remedy="give as many, or null for all alike")
@@ -70,7 +71,8 @@ class ColourJitter(Transform):
         if shape[0] != 3:
             raise ConfigError(f"colour_jitter on images of {shape[0]} channel{'s' * (shape[0] > 1)}",
                               expected="red, green and blue",
-                              remedy="use jitter, which changes brightness and contrast of any image")
+                              remedy="use jitter, which changes brightness and contrast of any image; pictures in "
+                              "colour keep it by data.prepare.colour=true")
         hue, saturation = self.config.hue, self.config.saturation
         return {"hue": rng.uniform(-hue, hue), "saturation": 1 + rng.uniform(-saturation, saturation)}
 

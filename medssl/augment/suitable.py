@@ -12,9 +12,10 @@ from medssl.augment.transform import TransformConfig
 from medssl.data.decode import PrepareConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError
+from medssl.rng import stream
 
-FANS = {"US", "OT"}
-"""Modalities whose pictures may be fans. A picture file that does not tell its modality is OT."""
+FANS = {"US", "BDUS", "IVUS", "OT"}
+"""Modalities whose pictures may be fans, as DICOM names them. A picture file that does not tell its modality is OT."""
 
 Fault = tuple[str, str, str]
 """What was found, what was expected, and the remedy."""
@@ -26,6 +27,12 @@ def require_suitable(policy: PolicyConfig, data: Data) -> None:
     modalities = set(data.cases["modality"].drop_nulls())
     for what, expected, remedy in _faults(policy, kind, modalities, data.config.prepare):
         raise ConfigError(what, expected=expected, remedy=remedy)
+
+
+def require_drawable(policy: PolicyConfig, shape: tuple[int, ...]) -> None:
+    """ConfigError where a transform is not for views of this shape (C, *S), however seldom it would act."""
+    for config in policy.intensity:
+        TRANSFORMS[config.name](config).draw(stream("a trial"), shape)
 
 
 def _faults(policy: PolicyConfig, kind: str, modalities: set[str], prepare: PrepareConfig) -> Iterator[Fault]:
@@ -46,10 +53,11 @@ def _faults(policy: PolicyConfig, kind: str, modalities: set[str], prepare: Prep
 def _no_fan(modalities: set[str], prepare: PrepareConfig) -> Iterator[Fault]:
     if strange := sorted(modalities - FANS):
         yield (f"augment.spatial.keep_sector on cases of modality {', '.join(strange)}", "ultrasound (US)",
-               "leave augment.spatial.keep_sector out")
+               "leave augment.spatial.keep_sector out; or choose cases by 'data.where={modality: [US]}', or mend the "
+               "card's `modality` where it names ultrasound otherwise")
     if prepare.intensity.startswith("zscore"):
-        yield (f"augment.spatial.keep_sector with data.prepare.intensity {prepare.intensity}, where 0 is not black",
-               "values from 0, black, to 1", "set data.prepare.intensity to range")
+        yield (f"augment.spatial.keep_sector with data.prepare.intensity {prepare.intensity}, whose least value is not "
+               "black", "values from 0, black, to 1", "set data.prepare.intensity to range")
 
 
 def _along_time(config: TransformConfig) -> Iterator[Fault]:

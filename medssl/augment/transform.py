@@ -27,6 +27,7 @@ Stacked = dict[str, Tensor]
 Axes = Literal["plane", "volume"]
 """plane: act on (J, I), alike for every slice or frame. volume: act on (K, J, I)."""
 
+
 def _not_empty(axes: tuple[str, ...]) -> tuple[str, ...]:
     if not axes:
         raise ValueError("name one axis or more")

@@ -116,12 +116,12 @@ class Gain(Transform):
 def sector(image: Tensor) -> Tensor:
     """The fan of each picture or clip (B, C, ..., J, I) -> (B, 1, ..., J, I) bool, 1 for the axes between.
 
-    The convex hull of what is ever lit: chambers and shadows, however dark and wherever they begin, lie within. Of a
-    curved probe the dark above its arc, between the arc's two ends, does not.
+    The convex hull of what is ever lit: chambers and shadows, however dark, lie within. Of a curved probe the dark
+    above its arc, between the arc's two ends, does not, and there a shadow's dark beginning passes for more of it.
     """
     lit = (image > BLACK).flatten(1, -3).any(dim=1)
     rows, columns = lit.any(dim=2), lit[torch.arange(len(lit), device=lit.device), lit.any(dim=2).byte().argmax(dim=1)]
-    above = _between_ends(columns)[:, None] & (lit.cumsum(dim=1) == 0)
+    above = _between_ends(columns)[:, None] & (lit.cumsum(dim=1) == 0) & lit.any(dim=1)[:, None]
     inside = _hull(lit) & _between_ends(rows)[..., None] & ~above
     return inside.reshape(len(image), *[1] * (image.ndim - 3), *image.shape[-2:])
 

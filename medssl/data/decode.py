@@ -43,7 +43,8 @@ class PrepareConfig(Config):
     """Resample tilted CT gantries and uneven slice distances onto a straight, even grid, instead of skipping the
     case."""
     colour: bool = False
-    """Keep the colours of images and clips, as three channels; otherwise they become their mean, one channel."""
+    """Keep the colours of images and clips, as three channels, of grey ones thrice the same; otherwise colours become
+    their mean, one channel."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PrepareConfig:
@@ -90,11 +91,11 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
 
 
 def _in_colour(array: np.ndarray) -> np.ndarray:
-    return array if len(array) == 3 else array.repeat(3, axis=0)
+    return array.repeat(3, axis=0) if len(array) == 1 else array
 
 
 def _in_grey(array: np.ndarray) -> np.ndarray:
-    return array if len(array) == 1 else array.mean(axis=0, keepdims=True)
+    return array.mean(axis=0, keepdims=True) if len(array) == 3 else array
 
 
 def _labels(values: np.ndarray) -> np.ndarray:

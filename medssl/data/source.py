@@ -82,6 +82,8 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     manifest = Manifest.load(config.manifest, files=at_home)
     cases = _kept(manifest.cases, config.where)
     require_one_kind(cases)
+    if config.prepare.colour:
+        _require_pictures(cases["kind"][0], manifest.channels)
     if at_home:
         cache, report = prepare(replace(manifest, cases=cases), config.cache, config.prepare, progress=progress)
         skipped, listed = report.skipped, report.listed
@@ -98,6 +100,12 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
                             remedy="prepare the cases where their files are")
     _require_equal_channels(cases, cache)
     return Data(config, manifest, cache, cases, skipped)
+
+
+def _require_pictures(kind: str, channels: list[str]) -> None:
+    if kind == "volume" or len(channels) > 1:
+        raise ConfigError(f"data.prepare.colour is true, but each case is one {kind} of {len(channels)} channel(s)",
+                          expected="images or clips, one file each", remedy="leave data.prepare.colour out")
 
 
 def _require_equal_channels(cases: pl.DataFrame, cache: Cache) -> None:

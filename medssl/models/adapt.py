@@ -84,8 +84,9 @@ def fill(
         raise RunError(
             f"The {source} do not fit this {part}:\n{listed(mistakes)}\n{account}",
             expected="the same architecture, save for channels and the positions' grid",
-            remedy=f"leave `{part}` out of the recipe to take the file's, or give its settings; where the file is not "
-            "whole, save the model's whole state_dict",
+            remedy=("leave `encoder` out of the recipe to take the file's, or give its settings; where the file is not "
+                    "whole, save the model's whole state_dict" if part == "encoder" else
+                    f"leave `{part}` out of the recipe, so that it starts fresh"),
         )
     module.load_state_dict(state)
     return account

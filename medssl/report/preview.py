@@ -12,7 +12,7 @@ import torch
 
 from medssl.augment.parts import Part, other_transforms, parts
 from medssl.augment.policy import PolicyConfig, ViewPolicy
-from medssl.augment.suitable import require_suitable
+from medssl.augment.suitable import require_drawable, require_suitable
 from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
@@ -54,7 +54,7 @@ def draw_strengths(config, out: Path, data: Data, every: bool = False,
     Raises ConfigError where there is nothing to show.
     """
     case, rows = _telling_case(config, data), []
-    ViewPolicy(config.augment, ViewSpec(), _seed(config))(case)  # a mistake of the recipe's own is no row to leave out
+    require_drawable(config.augment, ViewPolicy(config.augment, ViewSpec(), _seed(config))(case).images[0].shape[1:])
     shown = parts(config.augment) + (other_transforms(config.augment) if every else [])
     if not shown:
         raise ConfigError("This recipe does not augment", expected="augment.spatial or augment.intensity in it",
@@ -63,10 +63,18 @@ def draw_strengths(config, out: Path, data: Data, every: bool = False,
         try:
             require_suitable(part.policy, data)
             rows.append(_strength_row(part, case, config))
-        except ConfigError as error:  # another transform of the table, or what shows only beside others: phase by speed
-            log.warning("%s is left out: %s", part.name, error)
+        except ConfigError as error:
+            if part.place == "temporal":
+                log.warning("%s is left out: alone, it has no frames to spare", part.name)
+            elif part.chance:
+                raise
+            else:
+                log.warning("%s is left out: %s", part.name, error)
         if progress:
             progress(done, len(shown))
+    if not rows:
+        raise ConfigError("Nothing that this recipe does can be shown alone", expected="a transform or some geometry",
+                          remedy="leave --strengths out")
     save_strengths(out, rows, "Each transform alone, on one case: as prepared, then the same draw at a third, "
                    "two thirds and the whole of its strength")
     return out
@@ -79,7 +87,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         draw_views(config, pictures / "views.png", data)
     if (pictures / "reconstruction.png").is_file():
         return
-    encoder = fitted_encoder(chosen_encoder(config.encoder, open_start(run)), data, config.augment)
+    encoder = fitted_encoder(config.encoder or chosen_encoder(None, open_start(run)), data, config.augment)
     objective = build_objective(config.objective, encoder)
     objective.load_state_dict(_objective_state(run))
     objective.eval()
@@ -88,7 +96,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
     with torch.no_grad():
         pair = objective.reconstruct(views)
     if pair is not None:
-        stacks = [image[:, 0].float().numpy() for image in (views.images[0], *pair)]
+        stacks = [_grey(image, config.data.prepare.colour) for image in (views.images[0], *pair)]
         save_reconstructions(pictures / "reconstruction.png", *stacks)
 
 
@@ -142,6 +150,11 @@ def _telling_case(config, data: Data) -> Batch:
 def _seed(config) -> int:
     """A curve has many seeds and no first one."""
     return getattr(config, "seed", 0)
+
+
+def _grey(image: torch.Tensor, colour: bool) -> np.ndarray:
+    """(B, C, *S) -> (B, *S): the mean of colours, the first channel of anything else."""
+    return (image.mean(dim=1) if colour else image[:, 0]).float().numpy()
 
 
 def _plane(image: torch.Tensor, colour: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig
-from medssl.augment.suitable import require_suitable
+from medssl.augment.suitable import require_drawable, require_suitable
 from medssl.augment.temporal import Temporal
 from medssl.config import validate
 from medssl.data.decode import PrepareConfig
@@ -40,11 +40,13 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
     augmentation is not for such cases.
     """
     require_suitable(augment, data)
+    size = view_size(data, augment)
+    require_drawable(augment, (data.channels, *size))
     known = {"channels": data.channels}
     if "dims" in type(config).model_fields:
         known["dims"] = data.dims
     if "size" in type(config).model_fields:
-        known["size"] = view_size(data, augment)
+        known["size"] = size
         require_tiled(known["size"], config.patch, "encoder.patch")
     return build_encoder(validate(type(config), config.model_dump() | known, "The encoder, fitted to the data,"))
 

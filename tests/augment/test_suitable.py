@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from medssl.augment import PolicyConfig
-from medssl.augment.suitable import require_suitable
+from medssl.augment.suitable import require_drawable, require_suitable
 from medssl.config import validate
 from medssl.data.decode import PrepareConfig
 from medssl.data.loader import BoxConfig
@@ -46,6 +46,18 @@ def of(**config) -> dict:
 def test_what_is_not_for_such_cases_is_refused_with_a_remedy(policy, case, prepare, told):
     with pytest.raises(ConfigError, match=told):
         check(policy, case, prepare)
+
+
+@pytest.mark.parametrize(("config", "told"), [
+    ({"name": "colour_drop", "share": 1.0}, "colour_drop on images of 1 channel.*data.prepare.colour=true"),
+    ({"name": "colour_jitter", "hue": 0.2, "saturation": 0.8}, "of 1 channel.*data.prepare.colour=true"),
+    ({"name": "slice_thickness", "slices": 2}, "slice_thickness on images of 2 axes"),
+    ({"name": "anisotropy", "thickening": 2, "axes": ["k"]}, "anisotropy"),
+])
+def test_what_is_not_for_the_views_is_refused_however_seldom_it_would_act(config, told):
+    policy = validate(PolicyConfig, of(**config, probability=0.001), "recipe")
+    with pytest.raises(ConfigError, match=told):
+        require_drawable(policy, (1, 16, 16))
 
 
 @pytest.mark.parametrize(("policy", "case", "prepare", "planar"), [

@@ -100,6 +100,13 @@ def test_the_fan_is_found_with_a_tip_or_a_curved_probe_and_dark_chambers(shape):
     assert (shape & ~shadowed).sum() <= 0.01 * shape.sum()
 
 
+def test_a_shadow_from_a_linear_probe_s_face_is_within_its_fan():
+    picture = torch.zeros(1, 1, 1, SIDE, SIDE)
+    picture[..., 4:60, 10:50] = 0.5
+    picture[..., 30:36] = 0
+    assert sector(picture)[0, 0, 0, 4:60, 10:50].all()
+
+
 def views(spatial: dict, size=None) -> tuple[torch.Tensor, torch.Tensor, Batch]:
     image = clip()
     batch = Batch([f"case{b}" for b in range(CASES)], image, mask=(image[:, 0] > 0.1).long() + 1)

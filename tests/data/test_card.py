@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from medssl.config import validate
 from medssl.data.card import Card
 from medssl.data.template import template_regex
 from medssl.errors import ConfigError
@@ -90,3 +91,8 @@ def test_a_template_matches_only_paths_it_could_have_made() -> None:
     assert not regex.fullmatch("a/b_t1.nii.gz")
     assert not regex.fullmatch("x/a/a_t1.nii.gz")
     assert not regex.fullmatch("a/a_t1xnii.gz")
+
+
+def test_a_card_named_as_one_of_its_keys_keeps_that_key_in_messages():
+    with pytest.raises(ConfigError, match=r"labels\.colums: unknown key; did you mean 'columns'"):
+        validate(Card, {"name": "labels", "labels": {"colums": ["A"]}}, "card.yaml")

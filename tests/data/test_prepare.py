@@ -396,6 +396,15 @@ def test_a_machine_without_the_scans_uses_what_was_prepared(tmp_path):
     assert len(found.skipped) == 0
 
 
+def test_a_volume_has_no_colours(tmp_path):
+    volume(tmp_path / "in/a", normal(4, 4, 4))
+    write_nifti(tmp_path / "in/a/seg.nii.gz", np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    make(tmp_path / "in", **VOLUMES).save(tmp_path / "v.parquet")
+    config = DataConfig(manifest=tmp_path / "v.parquet", cache=tmp_path / "cache", prepare=PrepareConfig(colour=True))
+    with pytest.raises(ConfigError, match="colour is true, but each case is one volume of 1 channel.*leave"):
+        open_data(config)
+
+
 def test_where_keeps_the_cases_of_an_attribute_and_names_the_known_ones(tmp_path):
     discs = write_discs(tmp_path)
     kept = open_data(discs.model_copy(update={"where": {"view": ["A"]}})).cases

@@ -63,6 +63,12 @@ def test_all_adds_what_the_recipe_does_not_use(rows, caplog):
         rows(PolicyConfig())
 
 
+def test_a_mistake_of_the_recipe_s_own_is_no_row_that_is_left_out(rows):
+    seldom = TRANSFORMS["colour_drop"].Config(share=1.0, probability=0.001)
+    with pytest.raises(ConfigError, match="colour_drop on images of 1 channel"):
+        rows(PolicyConfig(intensity=[seldom, JITTER]))
+
+
 def test_a_clip_shows_its_middle_frame_and_its_middle_column_over_time():
     clip = torch.arange(4 * 6 * 10.0).reshape(1, 1, 4, 6, 10)
     picture = preview._plane_and_section(clip, colour=False)
