@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medssl.augment import TRANSFORMS, PolicyConfig, SpatialConfig, ViewPolicy
+from medssl.augment.spatial import Spatial
 from medssl.augment.transform import apply_draws
 from medssl.augment.ultrasound import sector
 from medssl.rng import stream, torch_seed
@@ -136,6 +137,15 @@ def test_the_probe_s_axis_is_read_at_the_share_of_the_depth_that_was_drawn():
     assert slope.max() - slope.min() > 0.1
     start = 0.1 + (0.8 / (SIDE - 1)) * (1 + 7.5 * slope - 0.5)  # row 8 shows depth 1 + 7.5 z: the tip, row 1, stays
     torch.testing.assert_close(seen[:, 0], start, atol=1e-3, rtol=0)
+
+
+def test_a_crop_of_another_ratio_about_a_probe_at_the_side_lies_within_the_picture():
+    spatial = Spatial(SpatialConfig(scale=(0.3, 1.0), ratio=(0.4, 2.5), keep_sector=True), (SIDE, SIDE))
+    for case in range(200):
+        drawn = spatial.draw(stream("ratio", case), (1, 64, 96), probe=[0.0, 10.0])
+        low, high = (drawn["centre"] + side * drawn["extent"] / 2 for side in (-1, 1))
+        assert min(low) >= -1e-9
+        assert (high <= np.array([64, 96]) + 1e-9).all()
 
 
 def test_a_fan_below_a_margin_and_beside_the_middle_keeps_its_tip():
