@@ -163,8 +163,8 @@ class Spatial:
             if all(e <= s for e, s in zip(extent, image, strict=True)):
                 if probe is not None:
                     shares = [e / w for e, w in zip(extent, _largest(image, view), strict=True)]
-                    centre = [p + (s / 2 - p) * n for p, s, n in zip(probe, image, shares, strict=True)]
-                    return [min(max(c, e / 2), s - e / 2) for c, e, s in zip(centre, extent, image, strict=True)], extent
+                    return [min(max(p + (s / 2 - p) * n, e / 2), s - e / 2)
+                            for p, s, n, e in zip(probe, image, shares, extent, strict=True)], extent
                 return [e / 2 + rng.random() * (s - e) for e, s in zip(extent, image, strict=True)], extent
         return [side / 2 for side in image], _largest(image, view)
 
