@@ -35,7 +35,8 @@ def _blocks(page: Path, language: str = "") -> list[str]:
 
 
 def _commands(page: Path) -> list[list[str]]:
-    lines = [line.split("  #")[0] for block in _blocks(page) for line in block.splitlines()]
+    blocks = [block.replace("\\\n", " ") for block in _blocks(page)]  # a command may take several lines
+    lines = [line.split("  #")[0] for block in blocks for line in block.splitlines()]
     return [shlex.split(line) for line in lines if line.startswith("medssl ")]
 
 
