@@ -120,18 +120,17 @@ def sector(image: Tensor) -> Tensor:
     above its arc, between the arc's two ends, does not, and there a shadow's dark beginning passes for more of it.
     """
     lit = (image > BLACK).flatten(1, -3).any(dim=1)
-    rows, columns = lit.any(dim=2), lit[torch.arange(len(lit), device=lit.device), lit.any(dim=2).byte().argmax(dim=1)]
+    _, columns = _first_row(lit)
     above = _between_ends(columns)[:, None] & (lit.cumsum(dim=1) == 0) & lit.any(dim=1)[:, None]
-    inside = _hull(lit) & _between_ends(rows)[..., None] & ~above
+    inside = _hull(lit) & _between_ends(lit.any(dim=2))[..., None] & ~above
     return inside.reshape(len(image), *[1] * (image.ndim - 3), *image.shape[-2:])
 
 
 def probes(fan: Tensor) -> list[list[float]]:
     """Where each fan (B, 1, ..., J, I) begins: the upper edge of its first row, (j, i) in voxels, amid what it has."""
-    fan = fan.flatten(1, -3).any(dim=1)
-    first = fan.any(dim=2).byte().argmax(dim=1)
-    columns = fan[torch.arange(len(fan), device=fan.device), first].double()
-    centre = columns @ (torch.arange(fan.shape[2], device=fan.device) + 0.5).double() / columns.sum(dim=1).clamp(min=1)
+    first, columns = _first_row(fan.flatten(1, -3).any(dim=1))
+    columns, places = columns.double(), torch.arange(columns.shape[1], device=fan.device) + 0.5
+    centre = columns @ places.double() / columns.sum(dim=1).clamp(min=1)
     return torch.stack([first.double(), centre], dim=1).tolist()
 
 
@@ -150,6 +149,12 @@ def _hull(lit: Tensor) -> Tensor:
     left, right = (torch.where(lit, sign * column, -math.inf).amax(dim=2)[:, None] for sign in (-1, 1))  # (B, 1, J)
     left, right = (((side - along).amax(dim=2, keepdim=True) + along).amin(dim=1) for side in (left, right))
     return (column <= right[..., None] + SLACK) & (-column <= left[..., None] + SLACK)
+
+
+def _first_row(marked: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, J, I) bool -> the first row with anything marked, or 0, as its index (B,), and itself (B, I)."""
+    first = marked.any(dim=2).byte().argmax(dim=1)
+    return first, marked[torch.arange(len(marked), device=marked.device), first]
 
 
 def _between_ends(marked: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
 from medssl.models.start import open_start
 from medssl.tasks import TASKS, TaskConfig
-from medssl.train.build import chosen_encoder
 from medssl.train.finetune import label_fractions
 from medssl.train.loop import TrainConfig
 from medssl.train.pretrain import PretrainConfig
@@ -203,7 +202,7 @@ class Curve:
             return self.encoder_config(settings.like or settings.weights_of)
         if arm not in self._encoders:
             given = settings.pretrain or settings
-            self._encoders[arm] = given.encoder or chosen_encoder(None, open_start(given.init))
+            self._encoders[arm] = given.encoder or open_start(given.init).encoder_config
         return self._encoders[arm]
 
     def elsewhere(self, arm: str) -> Path | None:

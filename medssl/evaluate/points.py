@@ -51,8 +51,7 @@ def run_curve(
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
-    if not _all_done(curve):
-        begin_run(out, starts=read_provenance(out).get("starts", {}) | _check_arms(curve))
+    begin_run(out, starts=read_provenance(out).get("starts", {}) | _check_arms(curve))
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
     _run_finetunes(curve, workers or cores(), bar)
@@ -72,10 +71,6 @@ def _pretrain_arms(curve: Curve, bar) -> None:
             with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
                 pretrain(recipe, run, fold.train, data, progress)
             refuse_seen(open_start(run), curve.data, fold.judged)
-
-
-def _all_done(curve: Curve) -> bool:
-    return all(map(curve.is_done, curve.points("finetune", "probe", "pixels")))
 
 
 def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:

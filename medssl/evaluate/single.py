@@ -20,7 +20,7 @@ from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
-from medssl.train.build import chosen_encoder, fitted_encoder, refuse_seen, start_from, tell_account
+from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 DRAWS = 1000
@@ -37,7 +37,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     if start:
         refuse_seen(start, data, judged["patient_id"].unique().to_list())
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
+    encoder = fitted_encoder(config.encoder or start.encoder_config, data, config.augment)
     if start:
         tell_account(start, start_from(start, data, encoder))
     cases = labelled.filter(pl.col("patient_id").is_in(chosen))

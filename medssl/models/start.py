@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from medssl.models import EncoderConfig
 from medssl.models.adapt import Account, fill, fits, fold
 from medssl.models.encoder import Encoder
 from medssl.models.foreign import read_foreign, weights_file
-from medssl.models.weights import DESCRIPTION, PartTensors, file_sha256, load_parts
+from medssl.models.weights import DESCRIPTION, PartTensors, file_sha256, known_encoder, load_parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,11 @@ class Start:
     left_over: tuple[str, ...] = ()
     named: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        """Of the encoder that the weights are of; RunError where this version cannot build it."""
+        return known_encoder(self.encoder, self.path)
 
     @property
     def patients_known(self) -> bool:

@@ -130,7 +130,8 @@ def save_views(path: Path, images: Sequence[np.ndarray]) -> None:
     """Writes a PNG grid: a row a case, the original first and then its views.
 
     Args:
-        images: originals, first views, second views, ...: each (n, J, I), all in the same order of cases.
+        images: originals, first views, second views, ...: each (n, J, I), or (n, J, I, 3) in colour, all in the
+            same order of cases.
     """
     names = ["original", *(f"view {number}" for number in range(1, len(images)))]
     _save_grid(path, [[stack[row] for stack in images] for row in range(len(images[0]))], names)
@@ -141,7 +142,8 @@ class StrengthRow:
     """A transform's row in `save_strengths`.
 
     notes: how often it is done, and what the numbers in the captions mean.
-    images: (J, I) each, as prepared and then at each strength; None where there is nothing to show.
+    images: (J, I) each, or (J, I, 3) in colour, as prepared and then at each strength; None where there is nothing to
+        show.
     """
 
     title: str

@@ -20,7 +20,7 @@ from medssl.models.start import open_start
 from medssl.objectives import build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
-from medssl.train.build import chosen_encoder, fitted_encoder
+from medssl.train.build import fitted_encoder
 from medssl.train.pretrain import PretrainConfig
 from medssl.types import Batch, ViewSpec
 
@@ -87,7 +87,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
         draw_views(config, pictures / "views.png", data)
     if (pictures / "reconstruction.png").is_file():
         return
-    encoder = fitted_encoder(config.encoder or chosen_encoder(None, open_start(run)), data, config.augment)
+    encoder = fitted_encoder(config.encoder or open_start(run).encoder_config, data, config.augment)
     objective = build_objective(config.objective, encoder)
     objective.load_state_dict(_objective_state(run))
     objective.eval()

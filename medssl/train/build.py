@@ -20,7 +20,6 @@ from medssl.files import write_whole
 from medssl.models import Encoder, EncoderConfig, build_encoder
 from medssl.models.adapt import fill
 from medssl.models.start import Start
-from medssl.models.weights import known_encoder
 from medssl.objectives import OBJECTIVES
 from medssl.objectives.fitting import require_tiled
 from medssl.objectives.painting import Painting
@@ -47,13 +46,8 @@ def fitted_encoder(config: EncoderConfig, data: Data, augment: PolicyConfig) -> 
         known["dims"] = data.dims
     if "size" in type(config).model_fields:
         known["size"] = size
-        require_tiled(known["size"], config.patch, "encoder.patch")
+        require_tiled(size, config.patch, "encoder.patch")
     return build_encoder(validate(type(config), config.model_dump() | known, "The encoder, fitted to the data,"))
-
-
-def chosen_encoder(encoder: EncoderConfig | None, start: Start | None) -> EncoderConfig:
-    """The one that a recipe gives or, where it gives none, that of the weights it starts from."""
-    return encoder or known_encoder(start.encoder, start.path)
 
 
 def start_from(start: Start, data: Data, encoder: Encoder, decoder: nn.Module | None = None) -> str:

@@ -21,7 +21,7 @@ from medssl.models.start import open_start
 from medssl.models.weights import save_model
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
-from medssl.train.build import chosen_encoder, labelled_model, refuse_seen, start_model, tell_account, with_origin
+from medssl.train.build import labelled_model, refuse_seen, start_model, tell_account, with_origin
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import finish_run, open_run
@@ -63,7 +63,7 @@ def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | 
     if start:  # the same people must go by the same names in both, or nobody could judge the result
         refuse_seen(start, data, [])
     torch.manual_seed(torch_seed(config.seed, "weights"))
-    model = labelled_model(config.task, chosen_encoder(config.encoder, start), data, config.augment)
+    model = labelled_model(config.task, config.encoder or start.encoder_config, data, config.augment)
     if start:
         tell_account(start, start_model(model, start, data, config.decoder), out)
     cases = labelled.filter(pl.col("patient_id").is_in(patients))

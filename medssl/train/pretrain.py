@@ -21,7 +21,6 @@ from medssl.models.weights import save_model
 from medssl.objectives import Objective, ObjectiveConfig, build_objective
 from medssl.rng import stream, torch_seed
 from medssl.train.build import (
-    chosen_encoder,
     fitted_encoder,
     refuse_other_preparation,
     refuse_seen,
@@ -94,7 +93,7 @@ def fitted_objective(config: PretrainConfig, data: Data, start: Start | None) ->
 
     Raises ConfigError where recipe, network and views do not fit each other, RunError where the weights do not.
     """
-    encoder = fitted_encoder(chosen_encoder(config.encoder, start), data, config.augment)
+    encoder = fitted_encoder(config.encoder or start.encoder_config, data, config.augment)
     module, account = build_objective(config.objective, encoder), ""
     if start:
         refuse_other_preparation(start, data)

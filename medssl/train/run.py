@@ -50,7 +50,7 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
 
 def begin_run(folder: Path, **facts: Any) -> None:
     """Says in the provenance that everything was checked and the folder is this recipe's from now on."""
-    _add_to_provenance(folder, begun=_now(), **facts)
+    _add_to_provenance(folder, begun=read_provenance(folder).get("begun", _now()), **facts)
 
 
 def _is_ours_unbegun(folder: Path) -> bool:
