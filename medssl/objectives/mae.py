@@ -27,6 +27,8 @@ from medssl.types import Views, ViewSpec
 class MAE(Objective):
     """Mean squared error of the hidden patches, each patch's target normalised by its own mean and deviation."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["mae"] = "mae"
         ratio: float = Field(0.75, gt=0, lt=1)

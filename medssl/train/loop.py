@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from medssl.augment.policy import ViewPolicy
-from medssl.config import Config
 from medssl.data.loader import Loader
-from medssl.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from medssl.train.launch import Precision, launch
-from medssl.train.monitor import Metrics, norms_explained, require_finite
+from medssl.errors import ConfigError, Stopped, TrainingError
+from medssl.rng import torch_seed
+from medssl.train.checkpoint import Checkpoints, Progress
+from medssl.train.how import HowConfig
+from medssl.train.launch import World, alone, gather_shards
+from medssl.train.monitor import Metrics
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
+from medssl.train.precision import autocast
+from medssl.train.signals import Signals
+from medssl.train.step import Gradients, OutOfMemory, not_finite
+
+log = logging.getLogger(__name__)
+
+REFUSED = 3
+"""Steps in a row whose loss or gradient is not finite that end a run; fewer are left out, and told."""
 
 
-class TrainConfig(Config):
-    """How long and how."""
+class TrainConfig(HowConfig):
+    """How long, and how."""
 
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 64
+    """Cases a step, all devices together."""
     optim: OptimConfig = OptimConfig()
-    precision: Precision = "auto"
     clip: PositiveFloat | None = None
     """Greatest norm of the gradient."""
-    workers: NonNegativeInt = 0
-    """Processes that read ahead."""
-    log_every: PositiveInt = 20
-    """Steps between lines of metrics.jsonl."""
-    checkpoint_seconds: NonNegativeFloat = 60.0
-    """Seconds between checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -48,58 +55,90 @@ class Fitted:
 
 def fit(
     module: nn.Module, loader: Loader, policy: ViewPolicy, config: TrainConfig, folder: Path | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Callable[..., None] | None = None, world: World | None = None,
 ) -> Fitted:
     """Trains `module` in place. With a run folder it writes metrics and checkpoints there, and resumes from them.
 
-    Step k reads the same cases and draws the same views whether or not the run was interrupted before it.
-    TrainingError on a loss that is not finite, ConfigError where a norm has nothing to normalise over.
+    Step k reads the same cases and draws the same views whether or not the run was interrupted before it, and however
+    many processes share them.
+
+    Raises:
+        TrainingError: losses or gradients are not finite three times in a row, or memory does not suffice.
+        ConfigError: a norm has nothing to normalise over, or the batch cannot be shared out.
+        Stopped: SIGTERM, SIGUSR1 or Ctrl-C asked for it; a checkpoint was written.
     """
-    fabric = launch(config.precision, module)
+    world = world or alone()
+    _require_shares(config, world)
+    model = _made_ready(module, config, world)
     optimizer = build_optimizer(module, config.optim)
-    model, optimizer = fabric.setup(module, optimizer)
-    done = load_checkpoint(folder / "checkpoints", module, optimizer) if folder else Progress()
-    model.train()
-    metrics = Metrics(folder, done.step) if folder else None
-    saved, began = time.monotonic(), time.monotonic() - done.seconds
-    try:
-        for step, batch in enumerate(loader.batches(done.step, config.steps, config.workers), start=done.step):
+    checkpoints = Checkpoints(folder, world, module, optimizer, config.checkpoint_seconds)
+    done = checkpoints.load() or Progress()
+    done.parts = max(done.parts, config.accumulate)
+    gradients = Gradients(world, module, model, policy, autocast(config.precision, module, world.device), done.parts)
+    began = time.monotonic() - done.seconds
+    shown = Metrics(folder, done.step) if folder and world.is_first else nullcontext()
+    with shown as metrics, Signals(folder is not None) as signals:
+        batches = loader.batches(done.step, config.steps, config.workers, world.rank, world.size)
+        for step, batch in enumerate(batches, start=done.step):
+            torch.manual_seed(torch_seed(loader.seed, "step", step, world.rank))
             lr = set_lr(optimizer, config.optim, step, config.steps)
-            with norms_explained(config.batch_size):
-                loss, health = model(policy(_on_device(batch, fabric)))
-            value = float(loss.detach())
-            require_finite(value, step, lr, batch.case_ids)
-            _step(fabric, model, optimizer, loss, config.clip)
-            if step + 1 > 0.9 * config.steps:
-                done.tail.append(value)
-            if metrics and (step % config.log_every == 0 or step + 1 == config.steps):
-                figures = {name: float(figure) for name, figure in health.items()}
-                metrics.write(step, {"loss": value, "lr": lr, **figures, "seconds": time.monotonic() - began})
-            done.step, done.seconds = step + 1, time.monotonic() - began
-            if folder and (time.monotonic() - saved > config.checkpoint_seconds or done.step == config.steps):
-                save_checkpoint(folder / "checkpoints", module, optimizer, done)
-                saved = time.monotonic()
+            try:
+                outcome = gradients.take(batch)
+            except OutOfMemory:
+                if world.size == 1:  # the others are in the middle of the step
+                    checkpoints.write(done)
+                raise
+            loss, stop, due = world.mean(outcome.loss, signals.received, checkpoints.is_due)
+            norm = gradients.norm()
+            if math.isfinite(loss) and math.isfinite(norm):
+                gradients.clip(norm, config.clip)
+                optimizer.step()
+                done.refused = 0
+            elif done.refused + 1 < REFUSED:
+                gradients.undo()
+                done.refused += 1
+                log.warning(f"{not_finite(loss, norm, step, lr, batch.case_ids)}; this step was left out")
+            else:
+                gradients.undo()
+                checkpoints.write(done)
+                raise TrainingError(
+                    f"{not_finite(loss, norm, step, lr, batch.case_ids)}, {REFUSED} steps in a row",
+                    expected="finite numbers", remedy="lower train.optim.lr, lengthen train.optim.warmup, set "
+                    "train.clip=1 or, in the same folder, train.precision=float32; the last checkpoint is kept")
+            done.step, done.seconds, done.parts = step + 1, time.monotonic() - began, gradients.parts
+            if done.step > 0.9 * config.steps:
+                done.tail.append(loss)
+            if step % config.log_every == 0 or done.step == config.steps:
+                health = dict(zip(outcome.health, world.mean(*map(float, outcome.health.values())), strict=True))
+                figures = {"loss": loss, "lr": lr, **health, "gradient_norm": norm, "parts": done.parts,
+                           "seconds": done.seconds}
+                if metrics:
+                    metrics.write(step, figures)
+            if due or stop or done.step == config.steps:
+                checkpoints.write(done, must=done.step == config.steps)
+            if stop:
+                raise Stopped(signals.received or signal.SIGTERM, done.step)
             if progress:
-                progress(step + 1, config.steps, note=f"loss {value:.3f}")
-    finally:
-        if metrics:
-            metrics.close()
+                progress(done.step, config.steps, note=f"loss {loss:.3f}")
+    if world.is_sharded:
+        gather_shards(module)
     module.eval()
     return Fitted(sum(done.tail) / len(done.tail), done.seconds)
 
 
-def _step(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor,
-          clip: float | None) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    if clip is not None:
-        fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
-    optimizer.step()
+def _require_shares(config: TrainConfig, world: World) -> None:
+    if config.batch_size % world.size:
+        raise ConfigError(f"train.batch_size is {config.batch_size}, to be shared by {world.size} processes",
+                          expected=f"a multiple of {world.size}", remedy=f"give train.batch_size="
+                          f"{max(1, round(config.batch_size / world.size)) * world.size}, or other train.devices")
+    cases = config.batch_size // world.size
+    if cases < config.accumulate:
+        raise ConfigError(f"train.accumulate is {config.accumulate}, and a process has {cases} cases a step",
+                          expected="no more parts than cases", remedy="lower train.accumulate")
 
 
-def _on_device(batch, fabric: Fabric):
-    for name in ("image", "mask", "target"):
-        tensor = getattr(batch, name)
-        if tensor is not None:
-            setattr(batch, name, fabric.to_device(tensor))
-    return batch
+def _made_ready(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
+    """What to call instead of the module in training."""
+    if config.compile:
+        module.compile()
+    return world.share(module.train())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medssl.errors import ConfigError, TrainingError
+from medssl.errors import ConfigError
 from medssl.files import write_whole
 
 PLAIN_EVERY = 10.0
@@ -21,17 +20,20 @@ PLAIN_EVERY = 10.0
 
 
 class Bar:
-    """A named piece of work with a known number of parts; a context manager, and callable as `bar(done, total)`."""
+    """A named piece of work with a known number of parts; a context manager, and callable as `bar(done, total)`.
 
-    def __init__(self, name: str, total: int | None = None) -> None:
-        self.name, self.total, self.done, self.note = name, total, 0, ""
+    quiet: shows nothing, as in all processes of a run but the first.
+    """
+
+    def __init__(self, name: str, total: int | None = None, *, quiet: bool = False) -> None:
+        self.name, self.total, self.done, self.note, self.quiet = name, total, 0, "", quiet
         self._console = Console(file=sys.stderr)
         self._live = self._console.is_terminal
         self._started = self._printed = time.monotonic()
         self._rich: Progress | None = None
 
     def __enter__(self) -> Bar:
-        if self._live:
+        if self._live and not self.quiet:
             self._rich = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self._console)
@@ -42,14 +44,14 @@ class Bar:
     def __exit__(self, *exc: object) -> None:
         if self._rich:
             self._rich.stop()
-        elif exc[0] is None and time.monotonic() - self._started > 2:
+        elif exc[0] is None and not self.quiet and time.monotonic() - self._started > 2:
             print(f"{self.name}: {self.done} done in {spell(time.monotonic() - self._started)}", file=sys.stderr)
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         self.done, self.total, self.note = done, total if total is not None else self.total, note
         if self._rich:
             self._rich.update(self._task, completed=done, total=self.total, note=note)
-        elif time.monotonic() - self._printed > PLAIN_EVERY:
+        elif not self.quiet and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 
@@ -96,21 +98,15 @@ class Metrics:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._writer.close()
 
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-def require_finite(loss: float, step: int, lr: float, case_ids: list[str]) -> None:
-    """TrainingError for a NaN or infinite loss, naming the step and the cases of the batch."""
-    if not math.isfinite(loss):
-        raise TrainingError(f"The loss is {loss} at step {step}, with learning rate {lr:.3g}, on cases "
-                            f"{', '.join(case_ids[:4])} …", expected="a finite number",
-                            remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=float32; "
-                                   "the last checkpoint is kept")
 
 
 @contextmanager
