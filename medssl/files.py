@@ -51,6 +51,12 @@ def write_whole(path: str | Path, content: str | bytes, *, mode: int = 0o666) ->
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def clear_drafts(folder: Path) -> None:
+    """Removes the drafts that killed processes left in a folder that is this process's alone."""
+    for draft in folder.glob(f".*{DRAFT}"):
+        draft.unlink(missing_ok=True)
+
+
 def _told(error: Exception) -> OSError | None:
     """The reason that a library in Rust (polars, safetensors) quotes in an error of its own."""
     found = re.search(r"\(os error (\d+)\)", str(error))

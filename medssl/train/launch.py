@@ -158,10 +158,10 @@ def _surroundings(devices: int) -> tuple[ClusterEnvironment, int, int]:
 def _strategy(strategy: Sharing, processes: int) -> Strategy:
     if strategy == "ddp":
         return DDPStrategy()
-    return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
+    return ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
 
 
-def _shard(module: nn.Module, mesh: dist.DeviceMesh) -> nn.Module:
+def shard(module: nn.Module, mesh: dist.DeviceMesh) -> nn.Module:
     """Block by block, so that no more than one block's weights are whole at a time."""
     blocks = [part for part in module.modules() if isinstance(part, Block)]
     if not blocks:

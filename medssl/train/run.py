@@ -24,7 +24,7 @@ from pydantic import ValidationError
 import medssl
 from medssl.config import Config
 from medssl.errors import RunError
-from medssl.files import write_whole
+from medssl.files import clear_drafts, write_whole
 from medssl.train.how import HowConfig
 
 LEARNT = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
@@ -65,6 +65,8 @@ def held(folder: Path) -> Iterator[None]:
                            remedy="wait for it or stop it, or give another --out") from None
         except OSError:  # a file system without locks
             pass
+        for place in (folder, folder / "checkpoints"):
+            clear_drafts(place)
         yield
 
 
