@@ -165,7 +165,7 @@ class Metrics:
         self._folder, self._warned = folder, False
         with self._excused():
             forget_from(folder / "metrics.jsonl", first_step)
-        self._events = Events(folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}")
+        self._events = Events(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
         with self._excused():
             self._events.begin(first_step)
 

@@ -11,7 +11,7 @@ from medssl.errors import TrainingError
 SPREAD = 0.1
 RANK = 1.05
 BEST_RANK = 2.0
-LOOKS, STEPS = 10, 50
+LOOKS, STEPS = 5, 50
 START, SMOOTHED, SUSTAINED = 20, 20, 100
 GO_ON = "under another --out; train.watch=false trains on regardless"
 
