@@ -57,6 +57,18 @@ def clear_drafts(folder: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
+def append_whole(path: str | Path, piece: bytes) -> None:
+    """Adds all of `piece` to the end of a file, or nothing; OSError where it cannot."""
+    with open(path, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while piece:
+                piece = piece[file.write(piece):]
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def _told(error: Exception) -> OSError | None:
     """The reason that a library in Rust (polars, safetensors) quotes in an error of its own."""
     found = re.search(r"\(os error (\d+)\)", str(error))

@@ -19,12 +19,14 @@ from medssl.evaluate.verdict import LEVEL
 from medssl.report import words
 from medssl.report.style import HUES, INK, NARROW, WIDE, LineStyle, drawing, line_styles, new_figure, patient_axis
 from medssl.report.tables import Curve, Examples
+from medssl.train.monitor import PACE
 
 LOG_POINTS = 300
 """Bins a training curve is drawn with; longer logs show each bin's mean and range."""
 
 _HALO = [withStroke(linewidth=2.6, foreground=INK)]  # keeps a white line legible on white
-_NOT_HEALTH = {"step", "epoch", "lr", "seconds"}
+_NOT_HEALTH = {"step", "epoch", "lr", "seconds", *PACE}
+_DPI = 150
 
 
 def curve_figure(curve: Curve, metrics: Sequence[str] | None = None, narrow: bool = False) -> Figure:
@@ -134,7 +136,8 @@ def save_views(path: Path, images: Sequence[np.ndarray]) -> None:
             same order of cases.
     """
     names = ["original", *(f"view {number}" for number in range(1, len(images)))]
-    _save_grid(path, [[stack[row] for stack in images] for row in range(len(images[0]))], names)
+    with drawing():
+        _save(path, _grid([[stack[row] for stack in images] for row in range(len(images[0]))], names))
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,22 @@ def save_reconstructions(path: Path, originals: np.ndarray, masked: np.ndarray, 
         originals, masked, reconstructions: (n, J, I), NaN where hidden (drawn grey); or (n, T, J, I) clips, of which
             up to three frames are shown, a row each.
     """
-    stacks = [_frames(np.asarray(stack)) for stack in (originals, masked, reconstructions)]
-    _save_grid(path, list(zip(*stacks, strict=True)), ["original", "what the model sees", "reconstruction"])
+    with drawing():
+        _save(path, _reconstructions(originals, masked, reconstructions))
+
+
+def reconstructions_picture(originals: np.ndarray, masked: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: what `save_reconstructions` writes."""
+    with drawing():
+        figure = _reconstructions(originals, masked, reconstructions)
+        figure.set_dpi(_DPI)
+        figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _reconstructions(*stacks: np.ndarray) -> Figure:
+    rows = zip(*(_frames(np.asarray(stack)) for stack in stacks), strict=True)
+    return _grid(list(rows), ["original", "what the model sees", "reconstruction"])
 
 
 def _frames(stack: np.ndarray) -> np.ndarray:
@@ -196,19 +213,22 @@ def _frames(stack: np.ndarray) -> np.ndarray:
     return stack[:, picks].reshape(-1, *stack.shape[2:])
 
 
-def _save_grid(path: Path, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> None:
+def _grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
     side = min(2.4, WIDE / len(titles))
     shape = rows[0][0].shape
-    with drawing():
-        figure = new_figure(side * len(titles), (side * shape[0] / shape[1]) * len(rows) + 0.35)
-        grid = figure.subplots(len(rows), len(titles), squeeze=False)
-        for line, row in zip(grid, rows, strict=True):
-            for axes, image in zip(line, row, strict=True):
-                _show(axes, image, window=row[0])
-        for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(title)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+    figure = new_figure(side * len(titles), (side * shape[0] / shape[1]) * len(rows) + 0.35)
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, image in zip(line, row, strict=True):
+            _show(axes, image, window=row[0])
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title)
+    return figure
+
+
+def _save(path: Path, figure: Figure) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)
 
 
 def _show(axes: Axes, image: np.ndarray, window: np.ndarray | None = None) -> None:

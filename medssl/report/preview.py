@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from medssl.augment.parts import Part, other_transforms, parts
@@ -17,7 +18,7 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.models.start import open_start
-from medssl.objectives import build_objective
+from medssl.objectives import Objective, build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
@@ -91,13 +92,24 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
     objective = build_objective(config.objective, encoder)
     objective.load_state_dict(_objective_state(run))
     objective.eval()
-    batch = _batch(config, data)
-    views = ViewPolicy(config.augment.still(), objective.view_spec, config.seed)(batch)
-    with torch.no_grad():
-        pair = objective.reconstruct(views)
-    if pair is not None:
-        stacks = [_grey(image, config.data.prepare.colour) for image in (views.images[0], *pair)]
+    if stacks := reconstructions(objective, _batch(config, data), config):
         save_reconstructions(pictures / "reconstruction.png", *stacks)
+
+
+@torch.no_grad()
+def reconstructions(objective: Objective, batch: Batch, config: PretrainConfig) -> list[np.ndarray] | None:
+    """What each case was, what of it the objective sees, and what it makes of that, (B, *S) each.
+
+    None for an objective that paints nothing.
+    """
+    views = ViewPolicy(config.augment.still(), objective.view_spec, config.seed)(batch)
+    pair = objective.reconstruct(views)
+    return pair and [_grey(image, config.data.prepare.colour) for image in (views.images[0], *pair)]
+
+
+def first_batch(config, data: Data, cases: pl.DataFrame) -> Batch:
+    """The few cases that are shown."""
+    return Loader(data.cache, cases["case_id"].to_list(), config.data.box, CASES, _seed(config)).batch(0)
 
 
 def _strength_row(part: Part, case: Batch, config) -> StrengthRow:
@@ -136,8 +148,7 @@ def _objective_state(run: Path) -> dict[str, torch.Tensor]:
 
 
 def _batch(config, data: Data) -> Batch:
-    cases = data.cases.filter(data.cases["split"] == "train")
-    return Loader(data.cache, cases["case_id"].to_list(), config.data.box, CASES, _seed(config)).batch(0)
+    return first_batch(config, data, data.cases.filter(data.cases["split"] == "train"))
 
 
 def _telling_case(config, data: Data) -> Batch:
@@ -154,7 +165,7 @@ def _seed(config) -> int:
 
 def _grey(image: torch.Tensor, colour: bool) -> np.ndarray:
     """(B, C, *S) -> (B, *S): the mean of colours, the first channel of anything else."""
-    return (image.mean(dim=1) if colour else image[:, 0]).float().numpy()
+    return (image.mean(dim=1) if colour else image[:, 0]).float().cpu().numpy()
 
 
 def _plane(image: torch.Tensor, colour: bool) -> np.ndarray:

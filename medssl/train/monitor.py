@@ -1,26 +1,43 @@
-"""What a run shows at work: a bar with the time left (plain lines off a terminal), metrics.jsonl, TensorBoard."""
+"""What a run shows at work: a bar with the time left or plain lines, its pace, metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import numpy as np
+import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from medssl.errors import ConfigError
-from medssl.files import write_whole
+from medssl.files import append_whole, whole
+from medssl.train.events import Events
+
+log = logging.getLogger(__name__)
 
 PLAIN_EVERY = 10.0
 """Seconds between lines when the output is no terminal."""
+PACE = ("cases_per_second", "share_loading", "share_augmenting", "share_training", "memory_gib", "seconds_left")
+"""The figures of a `Pace`."""
+SHOWN = {"feature_std": "feature_std {:.2f}", "effective_rank": "rank {:.0f}", "accuracy": "accuracy {:.2f}",
+         "contrastive_accuracy": "accuracy {:.2f}", "explained_variance": "explained {:.2f}", "knn": "knn {:.2f}",
+         "linear": "linear {:.2f}", "cases_per_second": "{:.3g} cases/s", "share_training": "{:.0%} training",
+         "memory_gib": "{:.1f} GiB"}
+"""What a live line has room for, and how it is written."""
 
 
 class Bar:
     """A named piece of work with a known number of parts; a context manager, and callable as `bar(done, total)`.
+
+    The time left is judged by the parts that were seen being done: what a resumed run finds done costs nothing.
 
     quiet: shows nothing, as in all processes of a run but the first.
     """
@@ -30,15 +47,16 @@ class Bar:
         self._console = Console(file=sys.stderr)
         self._live = self._console.is_terminal
         self._started = self._printed = time.monotonic()
+        self._first: tuple[int, float] | None = None
         self._rich: Progress | None = None
 
     def __enter__(self) -> Bar:
         if self._live and not self.quiet:
             self._rich = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self._console)
+                TextColumn("left {task.fields[left]}"), TextColumn("{task.fields[note]}"), console=self._console)
             self._rich.start()
-            self._task = self._rich.add_task(self.name, total=self.total, note="")
+            self._task = self._rich.add_task(self.name, total=self.total, left="unknown", note="")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -49,60 +67,154 @@ class Bar:
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         self.done, self.total, self.note = done, total if total is not None else self.total, note
+        if self._first is None:
+            self._first = (done, time.monotonic()) if done > 1 else (0, self._started)
         if self._rich:
-            self._rich.update(self._task, completed=done, total=self.total, note=note)
+            self._rich.update(self._task, completed=done, total=self.total, left=self._left(), note=note)
         elif not self.quiet and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 
+    def _left(self) -> str:
+        first, since = self._first
+        if not self.total or self.done <= first:
+            return "unknown"
+        return spell((time.monotonic() - since) / (self.done - first) * (self.total - self.done))
+
     def _line(self) -> str:
-        elapsed = time.monotonic() - self._started
-        left = spell(elapsed / self.done * (self.total - self.done)) if self.done and self.total else "unknown"
-        return f"{self.name}: {self.done}/{self.total or '?'}, {left} left {self.note}".rstrip()
+        return f"{self.name}: {self.done}/{self.total or '?'}, {self._left()} left {self.note}".rstrip()
 
 
 def spell(seconds: float) -> str:
-    """95 -> '1 min 35 s'."""
+    """95 -> '1 min 35 s': the two greatest units."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{n} {unit}" for n, unit in parts if n)[:16] or "0 s"
+    days, hours = divmod(hours, 24)
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
+    return " ".join(parts[:2]) or "0 s"
+
+
+def note_of(loss: float, figures: Mapping[str, float]) -> str:
+    """The live line's end, of a loss and any figures: 'loss 0.412 · feature_std 0.83 · rank 41 · 512 cases/s'."""
+    return " · ".join([f"loss {loss:.3g}", *(text.format(figures[name]) for name, text in SHOWN.items()
+                                             if name in figures)])
+
+
+class Pace:
+    """How fast this process works, and on what its time goes: two readings of a clock for each part of a step.
+
+    A GPU is not waited for: what it augments while the processor is ahead counts as training, where its results are.
+    """
+
+    def __init__(self, steps_left: int | None = None) -> None:
+        self._steps_left = steps_left
+        self._began = self._since = time.perf_counter()
+        self._steps = self._cases = 0
+        self._spent = {"loading": 0.0, "augmenting": 0.0}
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[part] += time.perf_counter() - began
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Waiting for the next batch."""
+        return self._timed("loading")
+
+    def augmenting(self) -> AbstractContextManager[None]:
+        """Making its views."""
+        return self._timed("augmenting")
+
+    def step(self, cases: int) -> None:
+        """A step is done, with so many cases on all processes together."""
+        self._steps += 1
+        self._cases += cases
+
+    def figures(self) -> dict[str, float]:
+        """Since the last call: cases a second, and shares of the time, which sum to 1. Since the beginning: the peak of
+        memory, the GPU's or else the process's own, and the seconds that the steps left will take."""
+        now = time.perf_counter()
+        elapsed = max(now - self._since, 1e-9)
+        loading, augmenting = (spent / elapsed for spent in self._spent.values())
+        found = {"cases_per_second": self._cases / elapsed, "share_loading": loading, "share_augmenting": augmenting,
+                 "share_training": 1 - loading - augmenting, "memory_gib": memory_gib()}
+        if self._steps_left is not None and self._steps:
+            found["seconds_left"] = (now - self._began) / self._steps * (self._steps_left - self._steps)
+        self._since, self._cases, self._spent = now, 0, dict.fromkeys(self._spent, 0.0)
+        return found
+
+
+def memory_gib() -> float:
+    """The most that this process ever held: of the GPU's memory where it uses one, else of the machine's."""
+    if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 class Metrics:
-    """Appends a line a call to metrics.jsonl, and the same figures to TensorBoard's event file."""
+    """A line a call in metrics.jsonl, and the same figures in TensorBoard's event file.
+
+    A disk that is full, or gone, costs lines and never the run: it is told once, no line is left half written, and
+    writing goes on where there is room again.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        self._folder, self._warned = folder, False
+        with self._excused():
+            forget_from(folder / "metrics.jsonl", first_step)
+        self._events = Events(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
+        with self._excused():
+            self._events.begin(first_step)
 
-        self._path = folder / "metrics.jsonl"
-        self._forget_from(first_step)
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        line = json.dumps({"step": step} | {k: _rounded(v) for k, v in figures.items()}) + "\n"
+        with self._excused():
+            append_whole(self._folder / "metrics.jsonl", line.encode())
+        with self._excused():
+            self._events.scalars(step, figures)
 
-    def _forget_from(self, step: int) -> None:
-        """Drops what a killed run wrote after its last checkpoint: those steps are about to be done again."""
-        if not self._path.is_file():
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Pictures (H, W, 3) uint8 as <name>.png, over those of an earlier step, and in TensorBoard, where all stay."""
+        from PIL import Image
+
+        for name, picture in pictures.items():
+            with self._excused(), whole(self._folder / f"{name}.png", durable=False) as draft:
+                Image.fromarray(picture).save(draft, "PNG")
+            with self._excused():
+                self._events.picture(step, name, picture)
+
+    @contextmanager
+    def _excused(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                log.warning("%s cannot be written (%s): the run goes on, and its figures are lost until there is room",
+                            error.filename or self._folder, error.strerror)
+            self._warned = True
+
+
+def forget_from(lines: Path, step: int) -> None:
+    """Cuts off what a killed run wrote after its last checkpoint: those steps are about to be done again."""
+    if not lines.is_file():
+        return
+    kept = 0
+    for line in lines.read_bytes().splitlines(keepends=True):
+        if not _is_before(line, step):
+            os.truncate(lines, kept)  # needs no room
             return
-        lines = []
-        for line in self._path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] < step:
-                    lines.append(line)
-            except (json.JSONDecodeError, KeyError):
-                continue
-        write_whole(self._path, "".join(f"{line}\n" for line in lines))
+        kept += len(line)
 
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"step": step} | {k: _rounded(v) for k, v in figures.items()}) + "\n")
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
 
-    def __enter__(self) -> Metrics:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._writer.close()
+def _is_before(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] < step
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,28 @@
+"""Reconstructions while the run goes on: the same few training cases at every look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+
+from medssl.data.source import Data
+from medssl.objectives import OBJECTIVES, Objective
+from medssl.report.figures import reconstructions_picture
+from medssl.report.preview import first_batch, reconstructions
+from medssl.train.onlook import Onlooker, Sight
+from medssl.train.pretrain import PretrainConfig
+
+
+def live_pictures(config: PretrainConfig, data: Data, cases: pl.DataFrame) -> Onlooker | None:
+    """An onlooker with the picture `reconstructions`, of some of `cases`; None for an objective that paints nothing."""
+    if OBJECTIVES[config.objective.name].reconstruct is Objective.reconstruct:
+        return None
+    batch = first_batch(config, data, cases)
+
+    def look(module: Objective, step: int) -> Sight:
+        device = next(module.parameters()).device
+        stacks = reconstructions(module, replace(batch, image=batch.image.to(device)), config)
+        return Sight(pictures={"reconstructions": reconstructions_picture(*stacks)})
+
+    return look
