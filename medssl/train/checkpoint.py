@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 from medssl.errors import RunError
 from medssl.files import whole
 from medssl.train.launch import World
+from medssl.train.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Progress:
 
     step: the next one to do; seconds: spent so far; tail: the losses so far of the last tenth of the steps; parts: in
     how many a batch is taken; refused: steps in a row that were not taken, their loss or gradient not being finite;
-    watched: what the watch for a collapse remembers.
+    watch: what was seen of its health.
     """
 
     step: int = 0
@@ -47,7 +48,7 @@ class Progress:
     tail: list[float] = field(default_factory=list)
     parts: int = 1
     refused: int = 0
-    watched: dict[str, Any] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
 
 
 class Checkpoints:
@@ -111,7 +112,8 @@ def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
         else:
             module.load_state_dict(state["module"])
             optimizer.load_state_dict(_by_number(module, optimizer, state["optimizer"]))
-        return Progress(**state["progress"])
+        progress = Progress(**state["progress"])
+        return replace(progress, watch=Watch(**state["progress"]["watch"]))
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise RunError(f"The checkpoint {path} does not fit: {first}", expected="the state of this very recipe",

@@ -27,5 +27,9 @@ class HowConfig(Config):
     """Processes that read ahead, for each device."""
     log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
+    look_every: PositiveInt | None = None
+    """Steps between looks at reconstructions and the online probe; null looks ten times in a run."""
     checkpoint_seconds: NonNegativeFloat = 60.0
     """Seconds between checkpoints."""
+    watch: bool = True
+    """Stop a run that has collapsed or diverges."""

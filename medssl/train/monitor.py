@@ -165,6 +165,7 @@ class Metrics:
     def __init__(self, folder: Path, first_step: int) -> None:
         self._folder, self._warned = folder, False
         with self._excused():
+            folder.mkdir(parents=True, exist_ok=True)
             forget_from(folder / "metrics.jsonl", first_step)
         self._events = Events(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
         with self._excused():

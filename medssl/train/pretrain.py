@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from medssl.train.build import (
 )
 from medssl.train.launch import World, launch
 from medssl.train.loop import TrainConfig, fit
+from medssl.train.onlook import OnlineConfig, Onlooker
 from medssl.train.run import open_run, patient_digest
 from medssl.train.together import finish, held_by_first, open_together
 
@@ -46,6 +47,7 @@ class PretrainConfig(Config):
     objective: ObjectiveConfig
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
+    online: OnlineConfig = OnlineConfig()
     seed: int = 0
 
     @model_validator(mode="after")
@@ -57,7 +59,7 @@ class PretrainConfig(Config):
 
 def pretrain(
     config: PretrainConfig, out: Path, patients: Collection[str] | None = None, data: Data | None = None,
-    progress: Callable[..., None] | None = None, world: World | None = None,
+    progress: Callable[..., None] | None = None, world: World | None = None, onlookers: Sequence[Onlooker] = (),
 ) -> Path:
     """Trains without labels, and leaves a run folder with model.safetensors; a finished folder is left as it is.
 
@@ -65,6 +67,7 @@ def pretrain(
         patients: pseudonyms of those who may be seen; by default the train split's.
         data: the opened `config.data`, where the caller has it already.
         world: the processes that do it together, where the caller has launched them already.
+        onlookers: asked now and then what they see of the objective.
     """
     world = world or launch(config.train.devices, config.train.strategy)
     data = data or open_together(world, config.data)
@@ -83,7 +86,7 @@ def pretrain(
         if start:
             world.first(lambda: tell_account(start, account, out))
         policy = ViewPolicy(config.augment, module.view_spec, config.seed)
-        fitted = fit(module, loader, policy, config.train, out, progress, world)
+        fitted = fit(module, loader, policy, config.train, out, progress, world, onlookers)
         description = model_description(data, cases["patient_id"].unique().to_list())
         if start:
             description = with_origin(description, start)

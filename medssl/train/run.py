@@ -117,9 +117,9 @@ def _go_on(folder: Path, old: str, new: str, manifest: str | None) -> None:
 
 
 def _is_how(key: str) -> bool:
-    """Whether a recipe's key says how training is done, and not what is learnt."""
+    """Whether a recipe's key says how training is done or looked at, and not what is learnt."""
     *_, step, name = ("", *key.split("."))
-    return step == "train" and name in HowConfig.model_fields
+    return step == "online" or step == "train" and name in HowConfig.model_fields
 
 
 def finish_run(folder: Path, **results: Any) -> None:

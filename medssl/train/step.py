@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medssl.augment.policy import ViewPolicy
 from medssl.errors import TrainingError
 from medssl.train.launch import World
-from medssl.train.monitor import norms_explained
+from medssl.train.monitor import Pace, norms_explained
 from medssl.types import Batch
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,8 @@ class Gradients:
     """
 
     def __init__(self, world: World, module: nn.Module, model: nn.Module, policy: ViewPolicy,
-                 autocast: AbstractContextManager, parts: int) -> None:
-        self.parts = parts
+                 autocast: AbstractContextManager, pace: Pace, parts: int) -> None:
+        self.parts, self._pace = parts, pace
         self._world, self._module, self._model, self._policy, self._autocast = world, module, model, policy, autocast
         self._buffers = Buffers(module)
 
@@ -98,9 +97,11 @@ class Gradients:
         cut = batch.parts(parts)
         for number, part in enumerate(cut, start=1):
             share = len(part.case_ids) / len(batch.case_ids)
+            with self._pace.augmenting():
+                views = self._policy(part.to(self._world.to_device))
             with self._world.keeping_gradients(self._model, number < len(cut)):
                 with norms_explained(len(part.case_ids)), self._autocast:
-                    its_loss, its_health = self._model(self._policy(part.to(self._world.to_device)))
+                    its_loss, its_health = self._model(views)
                 self._world.backward(its_loss * share if len(cut) > 1 else its_loss)
             loss += its_loss.detach() * share
             health = {name: health.get(name, 0.0) + figure * share for name, figure in its_health.items()}
@@ -149,13 +150,6 @@ class Buffers:
     def restore(self) -> None:
         for live, kept in zip(self._live, self._kept, strict=True):
             live.copy_(kept)
-
-
-def not_finite(loss: float, norm: float, step: int, lr: float, case_ids: list[str]) -> str:
-    """What went wrong, in words."""
-    found = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-    return (f"{found[0].upper()}{found[1:]} at step {step}, with learning rate {lr:.3g}, on cases "
-            f"{', '.join(case_ids[:4])}{' …' if len(case_ids) > 4 else ''}")
 
 
 def is_per_sample(module: nn.Module) -> bool:

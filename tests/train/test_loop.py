@@ -21,6 +21,7 @@ from medssl.train import checkpoint
 from medssl.train.checkpoint import Progress, load_checkpoint
 from medssl.train.launch import alone
 from medssl.train.loop import TrainConfig, fit
+from medssl.train.monitor import PACE
 from medssl.train.optim import build_optimizer
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.types import Views, ViewSpec
@@ -32,7 +33,7 @@ class Stopped(Exception):
 
 def metrics(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", *PACE)} for line in lines]
 
 
 def same_weights(a: Path, b: Path) -> bool:
