@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOPICS := $(filter-out harness plain_mae report volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
-.PHONY: install demo test test-all lint bench docs
+.PHONY: install demo test test-all kills lint bench docs
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -34,6 +34,9 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(ARGS)
+
+kills: install
+	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

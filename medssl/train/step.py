@@ -48,6 +48,8 @@ class Gradients:
         self.parts, self._pace = parts, pace
         self._world, self._module, self._model, self._policy, self._autocast = world, module, model, policy, autocast
         self._buffers = Buffers(module)
+        self._refused = ""
+        """What was said when memory did not suffice."""
 
     def take(self, batch: Batch) -> Outcome:
         """OutOfMemory, naming what would have fitted, where there is nothing to halve."""
@@ -85,6 +87,7 @@ class Gradients:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            self._refused = str(error).partition("\n")[0][:200]
         self.undo()  # not before the error is gone, whose traceback holds the tensors
         gc.collect()
         if self._world.device.type == "cuda":
@@ -108,7 +111,7 @@ class Gradients:
         return Outcome(float(loss), health)
 
     def _no_room(self, batch: Batch) -> OutOfMemory:
-        cases = len(batch.case_ids)
+        cases, refused = len(batch.case_ids), self._refused
         whole = cases * self._world.size
         fitting = self._fitting(batch) if self._world.size == 1 else 0
         if fitting:
@@ -118,7 +121,7 @@ class Gradients:
         else:
             found, smaller = "not even one case fitted", "smaller views (augment.size, data.box.size)"
         return OutOfMemory(
-            f"Out of memory with a batch of {whole}, {cases // self.parts} cases at a time on each device",
+            f"Out of memory with a batch of {whole}, {cases // self.parts} cases at a time on each device ({refused})",
             expected=f"room for it; {found}",
             remedy="go on from the checkpoint with the same command and train.checkpoint_activations=true (ViTs), "
                    f"train.accumulate={2 * self.parts} (compares cases within smaller parts, unless the loss is per "
@@ -158,7 +161,6 @@ def is_per_sample(module: nn.Module) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """What CUDA, torch's CPU allocator, oneDNN and Python say when there is no more memory."""
-    told = str(error)
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        sign in told for sign in ("can't allocate memory", "out of memory", "could not create a memory"))
+    """Whether CUDA, torch's CPU allocator, oneDNN or Python say that there is no more memory."""
+    signs = ("can't allocate memory", "out of memory", "could not create a primitive", "could not create a memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
