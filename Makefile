@@ -10,7 +10,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TOPICS := $(filter-out harness plain_mae report volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
+TOPICS := $(filter-out harness peak plain_mae report volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 .PHONY: install demo test test-all lint bench docs
 .DEFAULT_GOAL := install

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import Row, Settings, main
+from peak import resident_mib
 
 from medssl.data.build import build
 from medssl.data.card import Card
@@ -71,7 +71,7 @@ def _prepare(folder: Path) -> Samples:
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 100) == 0:
-            samples.append((done, resident()))
+            samples.append((done, resident_mib()))
 
     prepare(manifest, folder / "cache", _config(folder).prepare, progress=progress)
     return samples
@@ -85,17 +85,12 @@ def _load(folder: Path) -> Samples:
     samples = []
     for step, _ in enumerate(loader.batches(0, steps), start=1):
         if step % max(1, steps // 100) == 0:
-            samples.append((step * batch, resident()))
+            samples.append((step * batch, resident_mib()))
     return samples
 
 
 def _config(folder: Path) -> DataConfig:
     return DataConfig(manifest=folder / "m.parquet", cache=folder / "cache", prepare=PrepareConfig(intensity="range"))
-
-
-def resident() -> float:
-    """MiB of this process in memory, what it has mapped of files among it."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def _draw(curves: dict[str, Samples], path: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-HELPERS = {"harness", "plain_mae", "report", "volumes"}
+HELPERS = {"harness", "peak", "plain_mae", "report", "volumes"}
 TOPICS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - HELPERS)
 
 sys.path.insert(0, str(BENCHMARKS))
 import harness  # noqa: E402
+import peak  # noqa: E402
 import report  # noqa: E402
 
 
@@ -40,6 +41,8 @@ def test_a_topic_runs_alone_and_writes_its_rows(results, topic, monkeypatch):
             assert "not installed" in row["note"]
         else:
             assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
+        if row["unit"] == "ms":
+            assert row["ours_mib"] >= 0
 
 
 def test_every_topic_stands_in_the_page_and_in_the_makefile():
@@ -51,13 +54,15 @@ def test_every_topic_stands_in_the_page_and_in_the_makefile():
 
 def test_the_page_is_filled_and_a_missed_target_is_bold(tmp_path):
     rows = [harness.Row("a", 2.0, 6.0, "peer", 3.0, repeats=9, low=2.5, high=3.5, target=2.0, machine="M",
-                        versions={"x": "1"}),
+                        versions={"x": "1"}, ours_mib=1024.0, peer_mib=12.3),
             harness.Row("b", 2.0, 3.0, "peer", 1.5, repeats=9, low=1.2, high=1.8, target=2.0, machine="M"),
             harness.Row("c", 2.0, None, "other", None, note="other is not installed", target=1.0, machine="M")]
-    (tmp_path / "loading.json").write_text(json.dumps([vars(row) for row in rows]))
+    told = [vars(row) for row in rows]
+    del told[1]["ours_mib"], told[1]["peer_mib"]  # as results had it before memory was measured
+    (tmp_path / "loading.json").write_text(json.dumps(told))
     page = report.fill("before\n<!-- loading -->\nold\n<!-- end -->\nafter\n<!-- crop -->\n<!-- end -->\n", tmp_path)
-    assert "| a | 2 ms | peer | 6 ms | 3 | 2.5 to 3.5 | ≥ 2 |" in page
-    assert "| **1.5** |" in page
+    assert "| a | 2 ms | 1,024 MiB | peer | 6 ms | 12.3 MiB | 3 | 2.5 to 3.5 | ≥ 2 |" in page
+    assert "| b | 2 ms |  | peer | 3 ms |  | **1.5** | 1.2 to 1.8 | ≥ 2 |" in page
     assert "other is not installed" in page
     assert "M. x 1. 9 repeats." in page
     assert "old" not in page
@@ -76,12 +81,26 @@ def test_peers_are_timed_in_turns_and_must_give_the_same(monkeypatch):
                            before=lambda: calls.append("-"))
     assert calls == ["ours", "one", "two",
                      "-", "ours", "-", "one", "-", "two",
-                     "-", "one", "-", "two", "-", "ours"]
+                     "-", "one", "-", "two", "-", "ours",
+                     "-", "ours", "-", "one", "-", "two"], "the last turn is for memory"
     assert [row.peer_name for row in rows] == ["one", "two", "absent"]
     assert rows[2].ratio is None
     assert "not installed" in rows[2].note
     with pytest.raises(SystemExit, match="one gave another result"):
         harness.compare("work", lambda: 2, peers, repeats=1)
+
+
+def test_the_peak_is_of_the_work_alone_and_counts_what_it_gave_back():
+    kept = bytearray(64 * 2**20)
+    assert peak.peak_mib(lambda: bytearray(96 * 2**20)) == pytest.approx(96, abs=8)
+    assert peak.peak_mib(lambda: None) == pytest.approx(0, abs=8)
+    assert len(kept) == 64 * 2**20
+
+
+def test_memory_that_cannot_be_measured_is_left_open(monkeypatch, tmp_path):
+    monkeypatch.setattr(peak, "RESET", tmp_path / "missing" / "clear_refs")
+    (row,) = harness.compare("work", lambda: 1, [harness.Peer("one", lambda: 1, "numpy")], repeats=1)
+    assert (row.ours_mib, row.peer_mib) == (None, None)
 
 
 def test_no_peer_is_imported_by_medssl():
