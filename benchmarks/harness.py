@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from peak import peak_mib
+from meter import milliseconds, peak_mib
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +78,7 @@ class Peer:
     def milliseconds(self) -> float:
         """The time that one piece of work takes."""
         self._prepare()
-        return _milliseconds(self.work)
+        return milliseconds(self.work)
 
     def mib(self) -> float | None:
         """The most memory that it holds meanwhile."""
@@ -140,19 +138,6 @@ def _row(name: str, ours: list[float], theirs: list[float], peer: Peer, mib: flo
     mine, its = statistics.median(ours), statistics.median(theirs)
     return Row(name, mine, its, peer.name, its / mine, repeats=len(ours), low=low, high=high, target=peer.target,
                peer_mib=mib, versions={peer.package: peer.version})
-
-
-def _milliseconds(work: Work) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        began = time.perf_counter()
-        result = work()
-        ended = time.perf_counter()
-    finally:
-        gc.enable()
-    del result  # giving memory back is not part of the work
-    return 1000 * (ended - began)
 
 
 # -------------------------------------------------------------------------------------------------------- cold files

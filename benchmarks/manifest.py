@@ -20,7 +20,7 @@ LIMIT = 60_000.0
 """ms"""
 PROGRAM = """
 import atexit, sys
-from peak import highest_mib
+from meter import highest_mib
 from medssl.cli import main
 atexit.register(lambda: print(highest_mib(), file=sys.stderr))
 main()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import Row, Settings, main
-from peak import resident_mib
+from meter import resident_mib
 
 from medssl.data.build import build
 from medssl.data.card import Card

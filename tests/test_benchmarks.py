@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-HELPERS = {"harness", "peak", "plain_mae", "report", "volumes"}
+HELPERS = {"harness", "lightly_peer", "meter", "plain_mae", "plain_simsiam", "remote", "report", "step",
+           "volumes"}
 TOPICS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - HELPERS)
 
 sys.path.insert(0, str(BENCHMARKS))
 import harness  # noqa: E402
-import peak  # noqa: E402
+import meter  # noqa: E402
+import remote  # noqa: E402
 import report  # noqa: E402
 
 
@@ -92,15 +95,43 @@ def test_peers_are_timed_in_turns_and_must_give_the_same(monkeypatch):
 
 def test_the_peak_is_of_the_work_alone_and_counts_what_it_gave_back():
     kept = bytearray(64 * 2**20)
-    assert peak.peak_mib(lambda: bytearray(96 * 2**20)) == pytest.approx(96, abs=8)
-    assert peak.peak_mib(lambda: None) == pytest.approx(0, abs=8)
+    assert meter.peak_mib(lambda: bytearray(96 * 2**20)) == pytest.approx(96, abs=8)
+    assert meter.peak_mib(lambda: None) == pytest.approx(0, abs=8)
     assert len(kept) == 64 * 2**20
 
 
 def test_memory_that_cannot_be_measured_is_left_open(monkeypatch, tmp_path):
-    monkeypatch.setattr(peak, "RESET", tmp_path / "missing" / "clear_refs")
+    monkeypatch.setattr(meter, "RESET", tmp_path / "missing" / "clear_refs")
     (row,) = harness.compare("work", lambda: 1, [harness.Peer("one", lambda: 1, "numpy")], repeats=1)
     assert (row.ours_mib, row.peer_mib) == (None, None)
+
+
+SERVER = """
+import json, sys
+settings = json.loads(sys.argv[1])
+for line in sys.stdin:
+    measure = json.loads(line)["measure"]
+    print(json.dumps({measure: settings[measure]}), flush=True)
+"""
+
+
+def test_a_peer_in_another_environment_measures_itself(tmp_path):
+    (tmp_path / "server.py").write_text(SERVER)
+    server = remote.Server(Path(sys.prefix), str(tmp_path / "server.py"), {"milliseconds": 5e6, "peak_mib": 7e6})
+    peer = remote.RemotePeer("far", lambda: server.ask(measure="peak_mib"), "torch", server=server, question={})
+    (row,) = harness.compare("work", lambda: None, [peer], repeats=2)
+    assert (row.peer, row.peer_mib) == (5e6, 7e6)
+    assert row.versions == {"torch": torch.__version__}
+    server.close()
+    assert server._process.returncode == 0
+
+
+def test_an_environment_that_is_missing_is_told_of_with_the_command_that_makes_it(tmp_path):
+    peer = remote.lightly_peer("lightly", remote.Server(tmp_path / ".venv-lightly", "lightly_peer.py", {}), "bf16")
+    (row,) = harness.compare("work", lambda: None, [peer], repeats=1)
+    assert row.note == "lightly is not installed: make .venv-lightly"
+    assert "\n.venv-lightly\n" in (ROOT / ".gitignore").read_text()
+    assert re.search(r"^LIGHTLY := \.venv-lightly$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def test_no_peer_is_imported_by_medssl():

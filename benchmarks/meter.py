@@ -1,15 +1,32 @@
-"""The most memory that a piece of work holds at once. Needs nothing but the standard library, and torch for a GPU's."""
+"""How long a piece of work takes, and the most memory that it holds.
+
+Needs nothing but the standard library, for peers' own environments have no more; and torch, for a GPU's memory.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def milliseconds(work: Callable[[], Any]) -> float:
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.perf_counter()
+        result = work()
+        ended = time.perf_counter()
+    finally:
+        gc.enable()
+    del result  # giving memory back is not part of the work
+    return 1000 * (ended - began)
 
 
 def peak_mib(work: Callable[[], Any]) -> float | None:
