@@ -8,9 +8,11 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,12 @@ def _row(name: str, ours: list[float], theirs: list[float], peer: Peer, mib: flo
     mine, its = statistics.median(ours), statistics.median(theirs)
     return Row(name, mine, its, peer.name, its / mine, repeats=len(ours), low=low, high=high, target=peer.target,
                peer_mib=mib, versions={peer.package: peer.version})
+
+
+def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns: for memory that earlier work must have no part in."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 # -------------------------------------------------------------------------------------------------------- cold files

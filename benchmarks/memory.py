@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from harness import Row, Settings, main
+from harness import Row, Settings, in_a_fresh_process, main
 from meter import resident_mib
 
 from medssl.data.build import build
@@ -35,7 +32,7 @@ Samples = list[tuple[int, float]]
 def measure(settings: Settings) -> list[Row]:
     cases = TINY_CASES if settings.tiny else CASES
     write_set(settings.scratch, cases)
-    curves = {name: _in_a_fresh_process(work, settings.scratch)
+    curves = {name: in_a_fresh_process(work, settings.scratch)
               for name, work in (("prepare", _prepare), ("train", _load))}
     _draw(curves, (settings.out or settings.scratch) / "memory.png")
     return [_row(name, samples, cases) for name, samples in curves.items()]
@@ -59,11 +56,6 @@ def write_set(folder: Path, cases: int) -> None:
                                 "modality": "OT", "files": {"image": "{case}.png"}, "patient": "{case}",
                                 "split": {"shares": {"train": 1.0}}})
     build(card, folder / "in", bytes(32)).save(folder / "m.parquet")
-
-
-def _in_a_fresh_process(work: Callable[[Path], Samples], folder: Path) -> Samples:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, folder).result()
 
 
 def _prepare(folder: Path) -> Samples:
