@@ -23,6 +23,9 @@ class HowConfig(Config):
     norms, see the samples of one part at a time."""
     compile: bool = False
     """By torch.compile: minutes at the beginning, for quicker steps on a GPU; needs a C++ compiler."""
+    checkpoint_activations: bool = False
+    """Compute what a transformer's blocks hold anew in the backward pass: a third more time, a fraction of the
+    memory."""
     workers: NonNegativeInt = 0
     """Processes that read ahead, for each device."""
     log_every: PositiveInt = 20

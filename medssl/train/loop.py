@@ -18,6 +18,7 @@ from torch import nn
 from medssl.augment.policy import ViewPolicy
 from medssl.data.loader import Loader
 from medssl.errors import ConfigError, Stopped, TrainingError
+from medssl.models.activations import checkpoint_activations
 from medssl.rng import torch_seed
 from medssl.train.checkpoint import Checkpoints, Progress
 from medssl.train.how import HowConfig
@@ -214,6 +215,8 @@ def _require_shares(config: TrainConfig, world: World) -> None:
 
 def _made_ready(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
     """What to call instead of the module in training."""
+    if config.checkpoint_activations:
+        checkpoint_activations(module)
     if config.compile:
         module.compile()
     return world.share(module.train())

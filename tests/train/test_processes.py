@@ -31,7 +31,8 @@ WAYS = {name: {"objective": {"name": name, **NARROW.get(name, {})}, "encoder": V
         for name in OBJECTIVES}
 WAYS |= {
     "sharded ViT": {**WAYS["mae"], "train": {**TRAIN, "strategy": "fsdp"}},
-    "sharded ViT in parts": {**WAYS["mae"], "train": {**TRAIN, "strategy": "fsdp", "accumulate": 2}},
+    "sharded ViT in parts, computed twice": {**WAYS["mae"], "train": {
+        **TRAIN, "strategy": "fsdp", "accumulate": 2, "checkpoint_activations": True}},
     "in parts": {**WAYS["mae"], "train": {**TRAIN, "accumulate": 2}},
     "AdamW and workers": {**WAYS["mae"], "train": {**TRAIN, "workers": 1, "optim": {"lr": 0.001, "warmup": 0}}},
 }
