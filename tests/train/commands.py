@@ -47,7 +47,7 @@ def start(recipe: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
     step = json.loads(recipe.read_text())["step"]
     return subprocess.Popen([sys.executable, "-m", "medssl", step, str(recipe), *overrides, "--out", str(out)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def steps_done(out: Path) -> int:
