@@ -10,9 +10,11 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TOPICS := $(filter-out harness plain_mae report volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
+TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote report step volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
-.PHONY: install demo test test-all lint bench docs
+LIGHTLY := .venv-lightly
+
+.PHONY: install demo test test-all kills lint bench docs $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -35,6 +37,9 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest $(ARGS)
 
+kills: install
+	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -47,6 +52,20 @@ bench-%: $(VENV)/.peers
 
 $(VENV)/.peers: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench-mae bench-simsiam: $(LIGHTLY)/.installed
+
+# lightly imports torchvision, which does not import beside a CPU build of torch as it is: benchmarks/lightly_peer.py
+# knows how, in an environment of its own. Without their dependencies, so that none brings another torch.
+$(LIGHTLY): $(LIGHTLY)/.installed
+
+$(LIGHTLY)/.installed: constraints.txt
+	test -x $(LIGHTLY)/bin/python || $(PYTHON) -m venv $(LIGHTLY)
+	$(LIGHTLY)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	  torch numpy pillow pyyaml safetensors tqdm huggingface_hub
+	$(LIGHTLY)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+	  torchvision==0.29.1 timm==1.0.31 lightly==1.6.0 lightly_utils==0.0.2
 	@touch $@
 
 docs: install

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from meter import milliseconds, peak_mib
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +33,8 @@ class Row:
     """One line of a result. peer and ratio are None where the peer is not installed, and `note` says so.
 
     ratio: peer / ours, so that 3 is three times faster, or smaller, than the peer; low, high: its quartiles over the
-    repeats; target: the least ratio that is asked for.
+    repeats; target: the least ratio that is asked for; ours_mib, peer_mib: the most memory that each held at once while
+    it worked, in MiB beyond what was there before, None where that could not be measured.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Row:
     target: float | None = None
     note: str = ""
     machine: str = ""
+    ours_mib: float | None = None
+    peer_mib: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +73,24 @@ class Peer:
         except PackageNotFoundError:
             return None
 
+    @property
+    def remedy(self) -> str:
+        return "pip install medssl[bench]"
+
+    def milliseconds(self) -> float:
+        """The time that one piece of work takes."""
+        self._prepare()
+        return milliseconds(self.work)
+
+    def mib(self) -> float | None:
+        """The most memory that it holds meanwhile."""
+        self._prepare()
+        return peak_mib(self.work)
+
+    def _prepare(self) -> None:
+        if self.before:
+            self.before()
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,51 +106,46 @@ def compare(name: str, ours: Work, peers: Sequence[Peer], repeats: int, before: 
     """Times everybody `repeats` times, in turns that begin with another one each time; a row a peer.
 
     before: called, untimed, before every piece of work of those who bring none of their own. Everybody works once
-    beforehand, untimed, and a peer whose result is not ours ends the run: what did other work has no time.
+    beforehand, untimed, and a peer whose result is not ours ends the run: what did other work has no time. At the end
+    everybody works once more, untimed, for the peak of memory.
     """
     present = [peer for peer in peers if peer.version]
-    expected = ours()
-    for peer in present:
-        found = peer.work()
-        if peer.same and not peer.same(expected, found):
-            raise SystemExit(f"{name}: {peer.name} gave another result")
-        del found
-    del expected
-    everybody = [(ours, before), *((peer.work, peer.before or before) for peer in present)]
+    _agree(name, ours, present)
+    everybody = [replace(peer, before=peer.before or before) for peer in (Peer("medssl", ours, "medssl"), *present)]
     times: list[list[float]] = [[] for _ in everybody]
     for repeat in range(repeats):
         for place in range(len(everybody)):
             who = (place + repeat) % len(everybody)
-            work, first = everybody[who]
-            if first:
-                first()
-            times[who].append(_milliseconds(work))
-    rows = [_row(name, times[0], taken, peer) for peer, taken in zip(present, times[1:], strict=True)]
-    absent = [Row(name, statistics.median(times[0]), None, peer.name, None, repeats=repeats, target=peer.target,
-                  note=f"{peer.package} is not installed: pip install medssl[bench]")
-              for peer in peers if not peer.version]
-    return rows + absent
+            times[who].append(everybody[who].milliseconds())
+    ours_mib, *theirs_mib = (peer.mib() for peer in everybody)
+    rows = [_row(name, times[0], taken, peer, mib)
+            for peer, taken, mib in zip(present, times[1:], theirs_mib, strict=True)]
+    rows += [Row(name, statistics.median(times[0]), None, peer.name, None, repeats=repeats, target=peer.target,
+                 note=f"{peer.package} is not installed: {peer.remedy}") for peer in peers if not peer.version]
+    return [replace(row, ours_mib=ours_mib) for row in rows]
 
 
-def _row(name: str, ours: list[float], theirs: list[float], peer: Peer) -> Row:
+def _agree(name: str, ours: Work, peers: Sequence[Peer]) -> None:
+    expected = ours()
+    for peer in peers:
+        found = peer.work()
+        if peer.same and not peer.same(expected, found):
+            raise SystemExit(f"{name}: {peer.name} gave another result")
+        del found
+
+
+def _row(name: str, ours: list[float], theirs: list[float], peer: Peer, mib: float | None) -> Row:
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     mine, its = statistics.median(ours), statistics.median(theirs)
     return Row(name, mine, its, peer.name, its / mine, repeats=len(ours), low=low, high=high, target=peer.target,
-               versions={peer.package: peer.version})
+               peer_mib=mib, versions={peer.package: peer.version})
 
 
-def _milliseconds(work: Work) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        began = time.perf_counter()
-        result = work()
-        ended = time.perf_counter()
-    finally:
-        gc.enable()
-    del result  # giving memory back is not part of the work
-    return 1000 * (ended - began)
+def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns: for memory that earlier work must have no part in."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 # -------------------------------------------------------------------------------------------------------- cold files
@@ -198,21 +215,29 @@ def _signed(row: Row) -> Row:
                    versions={name: version(name) for name in packages} | row.versions)
 
 
+HEAD = ("", "medssl", "memory", "peer", "", "memory", "ratio", "quartiles", "target")
+
+
 def show(topic: str, rows: Sequence[Row]) -> None:
-    table = Table("", "medssl", "peer", "", "ratio", "quartiles", "target", title=topic)
+    table = Table(*HEAD, title=topic)
     for row in rows:
-        table.add_row(row.name, f"{figure(row.ours)} {row.unit}", row.peer_name, *cells(row))
+        table.add_row(*cells(row))
     Console().print(table)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words, under `HEAD`."""
+    ours = (row.name, f"{figure(row.ours)} {row.unit}", _memory(row.ours_mib), row.peer_name)
+    target = f"≥ {row.target:.3g}" if row.target else ""
+    if row.peer is None:
+        return *ours, row.note, "", "", "", target
+    spread = f"{row.low:.3g} to {row.high:.3g}" if row.low is not None and row.repeats > 1 else ""
+    return *ours, f"{figure(row.peer)} {row.unit}", _memory(row.peer_mib), f"{row.ratio:.3g}", spread, target
 
 
 def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def cells(row: Row) -> tuple[str, str, str, str]:
-    """The peer's figure, the ratio, its quartiles and the target, as words."""
-    target = f"≥ {row.target:.3g}" if row.target else ""
-    if row.peer is None:
-        return row.note, "", "", target
-    spread = f"{row.low:.3g} to {row.high:.3g}" if row.low is not None and row.repeats > 1 else ""
-    return f"{figure(row.peer)} {row.unit}", f"{row.ratio:.3g}", spread, target
+def _memory(mib: float | None) -> str:
+    return "" if mib is None else f"{figure(mib)} MiB"

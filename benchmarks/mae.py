@@ -1,4 +1,4 @@
-"""One step of MAE, forward and backward: medssl against MONAI's MaskedAutoEncoderViT and a plain MAE after the paper.
+"""One step of MAE, forward and backward: medssl against MONAI's, lightly's and a plain MAE after the paper.
 
 ViT-S/16 on pictures of 224², a decoder of 8 blocks, 512 wide, 75 % hidden, alike for all. medssl's step draws its mask
 too, as the others' do.
@@ -15,7 +15,9 @@ from itertools import count
 import torch
 from harness import Peer, Row, Settings, Work, compare, main
 from plain_mae import PlainMAE, cut, masked_error
-from torch import Tensor, nn
+from remote import lightly, lightly_peer
+from step import PRECISIONS, Loss, step
+from torch import Tensor
 
 from medssl.augment import PolicyConfig, ViewPolicy
 from medssl.models import TokenDecoder, ViT
@@ -30,8 +32,6 @@ BATCH = 8
 MONAI = "monai" if find_spec("einops") else "einops"
 """What must be installed for MONAI's transformers, which need einops and do not bring it."""
 
-Loss = Callable[[], Tensor]
-
 
 def measure(settings: Settings) -> list[Row]:
     shape = TINY if settings.tiny else SMALL
@@ -39,14 +39,12 @@ def measure(settings: Settings) -> list[Row]:
     images = torch.rand(2 if settings.tiny else BATCH, 1, shape["side"], shape["side"])
     name = f"MAE step, {len(images)} pictures of {shape['side']}², {torch.get_num_threads()} threads"
     mae, plain = ours(shape), PlainMAE(patch=PATCH, channels=1, ratio=RATIO, **shape)
-    our_step, plain_step = step(mae, our_loss(mae, images)), step(plain, lambda: plain(images))
-    their_step = cache(partial(monai, shape, images))  # made on first use, for what it needs may be missing
-    rows = compare(f"{name}, float32", our_step,
-                   [Peer("MONAI", lambda: their_step()(), MONAI, 1.2), Peer("plain MAE", plain_step, "torch", 1.0)],
-                   settings.repeats)
-    rows += compare(f"{name}, bf16", autocast(our_step),
-                    [Peer("MONAI in float32, all it can", lambda: their_step()(), MONAI, 2.5),
-                     Peer("plain MAE in bf16", autocast(plain_step), "torch", 1.0)], settings.repeats)
+    with lightly(method="mae", batch=len(images), threads=torch.get_num_threads(), patch=PATCH, ratio=RATIO,
+                 **shape) as server:
+        rows = [row for precision in PRECISIONS
+                for row in compare(f"{name}, {precision}", step(mae, our_loss(mae, images), precision),
+                                   [monai(shape, images, precision), plain_peer(plain, images, precision),
+                                    lightly_peer("lightly", server, precision)], settings.repeats)]
     if settings.tiny or not shutil.which("g++"):  # compiling takes a minute, and needs a C++ compiler
         return rows
     return rows + compiled(f"{name}, float32, compiled", mae, plain, images, settings.repeats)
@@ -60,19 +58,17 @@ def compiled(name: str, mae: MAE, plain: PlainMAE, images: Tensor, repeats: int)
                     Peer("plain MAE, eager", step(plain, lambda: plain(images)), "torch")], repeats)
 
 
-def step(model: nn.Module, loss: Loss) -> Work:
-    """Forward and backward; the gradients are dropped, as an optimiser's `zero_grad` does."""
-    def work() -> None:
-        model.zero_grad()
-        loss().backward()
-    return work
+def plain_peer(plain: PlainMAE, images: Tensor, precision: str) -> Peer:
+    return Peer("plain MAE", step(plain, lambda: plain(images), precision), "torch", 1.0)
 
 
-def autocast(work: Work) -> Work:
-    def cast() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            work()
-    return cast
+def monai(shape: dict[str, int], images: Tensor, precision: str) -> Peer:
+    """In float32, whatever the others do: it fails under bf16 autocast. Made on first use, for what it needs may be
+    missing."""
+    work = cache(partial(monai_step, shape, images))
+    if precision == "bf16":
+        return Peer("MONAI in float32, all it can", lambda: work()(), MONAI, 2.5)
+    return Peer("MONAI", lambda: work()(), MONAI, 1.2)
 
 
 def ours(shape: dict[str, int]) -> MAE:
@@ -90,7 +86,7 @@ def our_loss(forward: Callable, images: Tensor, mae: MAE | None = None) -> Loss:
     return lambda: forward(policy(Batch(names, images, epochs=[next(epochs)] * len(images))))[0]
 
 
-def monai(shape: dict[str, int], images: Tensor) -> Work:
+def monai_step(shape: dict[str, int], images: Tensor) -> Work:
     """It has no loss of its own: the mean squared error of the hidden patches' pixels."""
     from monai.networks.nets import MaskedAutoEncoderViT
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from harness import Row, Settings, main
+from harness import Row, Settings, in_a_fresh_process, main
+from meter import resident_mib
 
 from medssl.data.build import build
 from medssl.data.card import Card
@@ -35,7 +32,7 @@ Samples = list[tuple[int, float]]
 def measure(settings: Settings) -> list[Row]:
     cases = TINY_CASES if settings.tiny else CASES
     write_set(settings.scratch, cases)
-    curves = {name: _in_a_fresh_process(work, settings.scratch)
+    curves = {name: in_a_fresh_process(work, settings.scratch)
               for name, work in (("prepare", _prepare), ("train", _load))}
     _draw(curves, (settings.out or settings.scratch) / "memory.png")
     return [_row(name, samples, cases) for name, samples in curves.items()]
@@ -61,17 +58,12 @@ def write_set(folder: Path, cases: int) -> None:
     build(card, folder / "in", bytes(32)).save(folder / "m.parquet")
 
 
-def _in_a_fresh_process(work: Callable[[Path], Samples], folder: Path) -> Samples:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, folder).result()
-
-
 def _prepare(folder: Path) -> Samples:
     manifest, samples = Manifest.load(folder / "m.parquet"), []
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 100) == 0:
-            samples.append((done, resident()))
+            samples.append((done, resident_mib()))
 
     prepare(manifest, folder / "cache", _config(folder).prepare, progress=progress)
     return samples
@@ -85,17 +77,12 @@ def _load(folder: Path) -> Samples:
     samples = []
     for step, _ in enumerate(loader.batches(0, steps), start=1):
         if step % max(1, steps // 100) == 0:
-            samples.append((step * batch, resident()))
+            samples.append((step * batch, resident_mib()))
     return samples
 
 
 def _config(folder: Path) -> DataConfig:
     return DataConfig(manifest=folder / "m.parquet", cache=folder / "cache", prepare=PrepareConfig(intensity="range"))
-
-
-def resident() -> float:
-    """MiB of this process in memory, what it has mapped of files among it."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def _draw(curves: dict[str, Samples], path: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness import RESULTS, Row, cells, figure
+from harness import HEAD, RESULTS, Row, cells
 
 from medssl.files import write_whole
 
 PAGE = Path(__file__).parent.parent / "docs/benchmarks.md"
-HEAD = "| | medssl | peer | | ratio | quartiles | target |\n|---|---|---|---|---|---|---|"
 
 
 def fill(page: str, results: Path) -> str:
@@ -29,16 +29,19 @@ def _section(topic: str, results: Path) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    lines = [HEAD]
+    lines = [_line(HEAD), "|---" * len(HEAD) + "|"]
     for row in rows:
-        peer, ratio, spread, target = cells(row)
-        met = row.target is None or row.ratio is None or row.ratio >= row.target
-        lines.append(f"| {row.name} | {figure(row.ours)} {row.unit} | {row.peer_name} | {peer} | "
-                     f"{ratio if met else f'**{ratio}**'} | {spread} | {target} |")
+        *words, ratio, spread, target = cells(row)
+        missed = row.target is not None and row.ratio is not None and row.ratio < row.target
+        lines.append(_line([*words, f"**{ratio}**" if missed else ratio, spread, target]))
     versions = {name: number for row in rows for name, number in row.versions.items()}
     told = ", ".join(f"{name} {number}" for name, number in sorted(versions.items(), key=lambda item: item[0].lower()))
     machines = "; ".join(sorted({row.machine for row in rows}))
     return "\n".join([*lines, "", f"{machines}. {told}. {max(row.repeats for row in rows)} repeats."])
+
+
+def _line(words: Sequence[str]) -> str:
+    return f"| {' | '.join(words)} |"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medssl import __version__
-from medssl.errors import ConfigError, MedsslError
+from medssl.errors import ConfigError, MedsslError, Stopped
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,19 +33,23 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<fol
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C; typer keeps KeyboardInterrupt to itself."""
+    """Ctrl-C, which typer would keep to itself, or another request to stop."""
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    raise _Interrupted
+    raise _Interrupted(signum)
 
 
 def main() -> None:
-    """Runs the command line; exit status 1 for an error that has a message, 130 when interrupted."""
+    """Runs the command line; exit status 1 for an error that has a message, 128 + n when stopped by signal n."""
     logging.basicConfig(format="medssl: %(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _interrupt)
     try:
         app()
+    except Stopped as stopped:
+        print(f"medssl: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except MedsslError as error:
         print(f"medssl: {error}", file=sys.stderr)
         sys.exit(1)
@@ -53,10 +57,10 @@ def main() -> None:
         print(f"medssl: {error.filename or 'a file'}: {error.strerror or error}. "
               "Remedy: see that the path is right, may be written to, and that its disk has room.", file=sys.stderr)
         sys.exit(1)
-    except (_Interrupted, KeyboardInterrupt):
+    except (_Interrupted, KeyboardInterrupt) as interrupted:
         print("medssl: interrupted; the same command goes on from what is finished and the last checkpoint",
               file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + next(iter(interrupted.args), signal.SIGINT))
 
 
 @app.callback(invoke_without_command=True)
@@ -206,19 +210,22 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
 
     Example: medssl pretrain pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet train.batch_size=256
     """
-    from medssl.data.source import open_data
     from medssl.recipe import load_recipe
     from medssl.report.preview import draw_pretraining
+    from medssl.train.launch import launch
     from medssl.train.monitor import Bar
     from medssl.train.pretrain import pretrain as run
+    from medssl.train.together import open_together
 
     config, folder = load_recipe(recipe, "pretrain", overrides), out or _run_folder(recipe)
-    with Bar("prepare") as progress:
-        data = open_data(config.data, progress)
-    with Bar("pretrain", config.train.steps) as progress:
-        run(config, folder, data=data, progress=progress)
-    draw_pretraining(folder, config, data)
-    print(folder)
+    world = launch(config.train.devices, config.train.strategy)
+    with Bar("prepare", quiet=not world.is_first) as progress:
+        data = open_together(world, config.data, progress)
+    with Bar("pretrain", config.train.steps, quiet=not world.is_first) as progress:
+        run(config, folder, data=data, progress=progress, world=world)
+    if world.is_first:
+        draw_pretraining(folder, config, data)
+        print(folder)
 
 
 @app.command()
@@ -229,12 +236,15 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     """
     from medssl.recipe import load_recipe
     from medssl.train.finetune import finetune as run
+    from medssl.train.launch import launch
     from medssl.train.monitor import Bar
 
     config, folder = load_recipe(recipe, "finetune", overrides), out or _run_folder(recipe)
-    with Bar("finetune", config.train.steps) as progress:
-        run(config, folder, progress)
-    print(folder)
+    world = launch(config.train.devices, config.train.strategy)
+    with Bar("finetune", config.train.steps, quiet=not world.is_first) as progress:
+        run(config, folder, progress, world)
+    if world.is_first:
+        print(folder)
 
 
 @app.command()

@@ -8,10 +8,13 @@ MedsslError
 ├── LeakageError          a patient in two splits, or judged by a model that saw them
 ├── ConfigError           every mistake in a recipe or card, reported together
 ├── RunError              a run folder, or weights, that are missing, unfinished or do not fit
-└── TrainingError         a run that cannot go on: NaN, divergence, collapse, no data
+├── TrainingError         a run that cannot go on: NaN, divergence, collapse, out of memory
+└── Stopped               a run that was asked to stop, by a signal, and can go on
 """
 
 from __future__ import annotations
+
+from signal import Signals
 
 
 class MedsslError(Exception):
@@ -70,3 +73,15 @@ class RunError(MedsslError):
 
 class TrainingError(MedsslError):
     pass
+
+
+class Stopped(MedsslError):
+    """signal: the number of the one that asked for it; step: how many are done."""
+
+    def __init__(self, signal: int, step: int) -> None:
+        self.signal, self.step = signal, step
+        super().__init__(f"Stopped by {Signals(signal).name} after step {step}, with a checkpoint",
+                         remedy="give the same command again, and it goes on from there")
+
+    def __reduce__(self):
+        return Stopped, (self.signal, self.step)

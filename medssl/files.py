@@ -51,6 +51,12 @@ def write_whole(path: str | Path, content: str | bytes, *, mode: int = 0o666) ->
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def clear_drafts(folder: Path) -> None:
+    """Removes the drafts that killed processes left in a folder that is this process's alone."""
+    for draft in folder.glob(f".*{DRAFT}"):
+        draft.unlink(missing_ok=True)
+
+
 def append_whole(path: str | Path, piece: bytes) -> None:
     """Adds all of `piece` to the end of a file, or nothing; OSError where it cannot."""
     with open(path, "ab", buffering=0) as file:

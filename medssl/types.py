@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -80,6 +81,21 @@ class Batch:
 
     epochs: list[int] = field(default_factory=list)
     """The pass over the cases that each sample belongs to: with its case id it names the streams of its views."""
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch cut into `count` parts, as equal as may be, in order."""
+        bounds = [len(self.case_ids) * part // count for part in range(count + 1)]
+        cuts = [slice(*pair) for pair in pairwise(bounds)]
+        return [Batch(self.case_ids[cut], *(None if tensor is None else tensor[cut] for tensor in self._tensors()),
+                      self.epochs[cut]) for cut in cuts]
+
+    def to(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with its tensors where `move` brings them."""
+        moved = (None if tensor is None else move(tensor) for tensor in self._tensors())
+        return Batch(self.case_ids, *moved, self.epochs)
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.image, self.mask, self.target
 
 
 @dataclass(frozen=True)

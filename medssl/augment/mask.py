@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +39,20 @@ class BlockMask:
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """hidden (N,) bool over the blocks of a view (C, *S) in row-major order, exactly round(ratio N) of them True;
         of a tube's, round(ratio N / T) places at each of the T times."""
-        grid = self.grid(shape[1:])
-        times = grid[0] if self.tube else 1
-        places = int(np.prod(grid)) // times
+        times, places = self._times_and_places(shape[1:])
         hidden = np.zeros(places, dtype=bool)
         hidden[rng.permutation(places)[: round(self.ratio * places)]] = True
         return {"hidden": np.tile(hidden, times)}
+
+    def count(self, size: tuple[int, ...]) -> int:
+        """How many blocks of a view of `size` voxels `draw` hides."""
+        times, places = self._times_and_places(size)
+        return times * round(self.ratio * places)
+
+    def _times_and_places(self, size: tuple[int, ...]) -> tuple[int, int]:
+        grid = self.grid(size)
+        times = grid[0] if self.tube else 1
+        return times, math.prod(grid) // times
 
     def voxels(self, hidden: Tensor, size: tuple[int, ...]) -> Tensor:
         """hidden (B, N) bool over blocks -> (B, 1, *S) bool over the voxels of views of `size` S."""

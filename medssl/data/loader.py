@@ -79,15 +79,18 @@ class Loader:
         self.batch_size, self.seed, self.target, self.with_mask = batch_size, seed, target, with_mask
         self._orders: dict[int, np.ndarray] = {}
 
-    def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """The batches of steps start .. stop - 1; `workers` processes read ahead."""
-        return iter(DataLoader(_Steps(self), batch_size=None, sampler=range(start, stop), num_workers=workers,
-                               multiprocessing_context="spawn" if workers else None,
+    def batches(self, start: int, stop: int, workers: int = 0, rank: int = 0, size: int = 1) -> Iterator[Batch]:
+        """The batches of steps start .. stop - 1, or the share that is `rank`'s where `size` processes share them out;
+        `workers` processes read ahead."""
+        return iter(DataLoader(_Steps(self, rank, size), batch_size=None, sampler=range(start, stop),
+                               num_workers=workers, multiprocessing_context="spawn" if workers else None,
                                generator=torch.Generator()))  # not the run's own, which a resume restores
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, rank: int = 0, size: int = 1) -> Batch:
         boxes, masks, ids, epochs = [], [], [], []
-        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+        share = self.batch_size // size
+        first = step * self.batch_size + rank * share
+        for position in range(first, first + share):
             epoch, place = divmod(position, len(self.case_ids))
             case_id = self.case_ids[self._order(epoch)[place]]
             image, mask = self._box(case_id, epoch)
@@ -158,8 +161,8 @@ def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
 
 
 class _Steps(Dataset):
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
+    def __init__(self, loader: Loader, rank: int, size: int) -> None:
+        self.loader, self.rank, self.size = loader, rank, size
 
     def __getitem__(self, step: int) -> Batch:
-        return self.loader.batch(step)
+        return self.loader.batch(step, self.rank, self.size)

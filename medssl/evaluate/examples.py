@@ -12,7 +12,7 @@ from medssl.data.source import Data
 from medssl.evaluate.predict import outputs
 from medssl.files import whole
 from medssl.tasks import LabelledModel
-from medssl.train.launch import Precision
+from medssl.train.precision import Precision
 
 CASES = 4
 

@@ -22,8 +22,8 @@ from medssl.metrics.regress import r2
 from medssl.rng import stream
 from medssl.tasks import Classify, Regress
 from medssl.tasks.classify import UNCERTAIN, label_table
-from medssl.train.launch import Precision
 from medssl.train.onlook import OnlineConfig, Onlooker, Sight
+from medssl.train.precision import Precision
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 """Each neighbour weighs exp(cosine / temperature): Wu et al. 2018 (arXiv 1805.01978), and DINO (arXiv 2104.14294)."""

@@ -29,8 +29,9 @@ from medssl.train.build import (
     tell_account,
 )
 from medssl.train.finetune import fit_labelled
+from medssl.train.launch import refuse_several
 from medssl.train.pretrain import fitted_objective, pretrain
-from medssl.train.run import begin_run, finish_run, open_run, read_provenance
+from medssl.train.run import begin_run, finish_run, held, open_run, read_provenance
 
 
 def run_curve(
@@ -44,17 +45,23 @@ def run_curve(
         data: the opened `config.data`, where the caller has it already.
     """
     began = time.monotonic()
+    refuse_several("a curve")
     if data is None:
         with bar("prepare") as progress:
             data = open_data(config.data, progress)
-    curve = Curve(config, out, data)
+    with held(out):
+        return _run(Curve(config, out, data), workers or cores(), bar, began)
+
+
+def _run(curve: Curve, workers: int, bar: Callable[..., object], began: float) -> list[str]:
+    config, out = curve.config, curve.out
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
     begin_run(out, starts=read_provenance(out).get("starts", {}) | _check_arms(curve))
     _pretrain_arms(curve, bar)
     _run_probes(curve, bar)
-    _run_finetunes(curve, workers or cores(), bar)
+    _run_finetunes(curve, workers, bar)
     finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
     return conclude(curve)
 

@@ -16,7 +16,7 @@ from medssl.data.source import Data
 from medssl.models import Encoder
 from medssl.tasks import LabelledModel
 from medssl.train.build import view_size
-from medssl.train.launch import Precision, launch
+from medssl.train.precision import Precision, autocast, best_device
 from medssl.types import Batch, ViewSpec
 
 CLIPS = 4
@@ -77,16 +77,16 @@ def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
 def _per_case(module, score, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
               batch_size: int) -> np.ndarray:
     """Mean over a case's boxes of score(images (B, C, *S)) -> (B, n)."""
-    fabric = launch(precision, module)
-    module.eval().to(fabric.device)
+    device = best_device()
+    module.eval().to(device)
     policy = ViewPolicy(augment.still(), ViewSpec(), seed=0)
     sums: dict[str, list[np.ndarray]] = {}
     queue = [(case_id, share) for case_id in cases["case_id"] for share in _places(data, case_id)]
     for start in range(0, len(queue), batch_size):
         part = queue[start : start + batch_size]
         images = stacked([_box(data, case_id, share) for case_id, share in part]).float()
-        batch = Batch([case_id for case_id, _ in part], fabric.to_device(images))
-        with fabric.autocast():
+        batch = Batch([case_id for case_id, _ in part], images.to(device))
+        with autocast(precision, module, device):
             values = score(policy(batch).images[0]).float().cpu().numpy()
         for (case_id, _), value in zip(part, values, strict=True):
             sums.setdefault(case_id, []).append(value)
@@ -115,8 +115,8 @@ def _box(data: Data, case_id: str, share: float) -> np.ndarray:
 def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
            batch_size: int) -> Iterator[Judged]:
     """Sliding windows of the training box over the whole case; slice by slice for planar models."""
-    fabric = launch(precision, model)
-    model.eval().to(fabric.device)
+    device = best_device()
+    model.eval().to(device)
     window = view_size(data, augment)
 
     def logits(images: torch.Tensor) -> torch.Tensor:
@@ -124,10 +124,10 @@ def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: Polic
 
     for case in cases.to_dicts():
         sample = data.cache.read(case["case_id"])
-        image = fabric.to_device(torch.from_numpy(sample.array))
+        image = torch.from_numpy(sample.array).to(device)
         planar = data.config.box.planar
         batch = image.transpose(0, 1) if planar else image[None]  # (K, C, J, I) or (1, C, *S)
-        with fabric.autocast():
+        with autocast(precision, model, device):
             found = sliding_window_inference(batch, window, batch_size, logits, overlap=0.25, mode="gaussian")
         found = found.transpose(0, 1) if planar else found[0]
         yield case, found.float().cpu().numpy(), sample.mask

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
@@ -162,7 +163,10 @@ class Block(nn.Module):
     """Pre-norm attention and GELU perceptron, each with its residual: (B, N, D) -> (B, N - first, D).
 
     Tokens before `first` are attended to and then left out, which spares their share of all that follows.
+    `recomputed`: keep the input alone for the backward pass, and compute the rest again there (activations.py).
     """
+
+    recomputed = False
 
     def __init__(
         self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None
@@ -178,6 +182,11 @@ class Block(nn.Module):
         self.scale1, self.scale2 = (LayerScale(width, layer_scale) if layer_scale else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        if self.recomputed and torch.is_grad_enabled():
+            return checkpoint(self._transform, x, first, use_reentrant=False)
+        return self._transform(x, first)
+
+    def _transform(self, x: Tensor, first: int) -> Tensor:
         x = x[:, first:] + self._dropped(self.scale1(self._attend(self.norm1(x), first)))
         return x + self._dropped(self.scale2(self.mlp(self.norm2(x))))
 
@@ -204,13 +213,18 @@ class LayerScale(nn.Module):
         return x * self.factor
 
 
+FUSED_FROM = 1024
+"""Tokens attended to, from which bf16 attention on CPUs takes the fused kernel."""
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / √d) v over the last two axes, (..., N, d) each; q may have fewer tokens.
 
-    In bf16 on CPUs the fused kernel's forward and backward took 1.4 to 5 times as long as plain products, for 16 to
-    1000 tokens (torch 2.13, AVX-512); in float32 and on GPUs the fused kernel wins.
+    In bf16 on CPUs the fused kernel's forward and backward took 1.3 to 5 times as long as plain products for 16 to 512
+    tokens, and 0.8 to 1.05 times as long for 1024 to 4096, where plain products hold 100 to 1500 MiB and it holds 10 to
+    40 (torch 2.13, AVX-512). In float32 and on GPUs the fused kernel wins.
     """
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] < FUSED_FROM:
         return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v)
 

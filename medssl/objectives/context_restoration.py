@@ -30,6 +30,8 @@ TRIES = 30
 class ContextRestoration(Painting):
     """Mean squared error of all voxels. The figures tell of the moved ones alone: the others need only be copied."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["context_restoration"] = "context_restoration"
         patch: PositiveInt | tuple[PositiveInt, ...] = 8

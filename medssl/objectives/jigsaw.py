@@ -40,6 +40,8 @@ Cells = Annotated[int, Field(ge=2)]
 class Jigsaw(Objective):
     """Cross-entropy of a perceptron on the features of all tiles, in the order in which they are shown."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["jigsaw"] = "jigsaw"
         grid: Cells | tuple[Cells, ...] = 3

@@ -8,6 +8,7 @@ nothing to do, is there only with `encoder.class_token`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ from medssl.types import Views, ViewSpec
 
 class MAE(Objective):
     """Mean squared error of the hidden patches, each patch's target normalised by its own mean and deviation."""
+
+    per_sample = True
 
     class Config(StrictConfig):
         name: Literal["mae"] = "mae"
@@ -49,6 +52,7 @@ class MAE(Objective):
         self.mask = BlockMask(config.ratio, encoder.patch, config.tube)
         self.view_spec = ViewSpec(draw=self._draw)
         self.decoder = TokenDecoder(config.decoder, encoder.width, encoder.embedding.weight[0].numel())
+        self._has_asked = False
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """One view (B, C, *S), each axis a multiple of the patch; drawn `hidden` (B, N), as many True in every row."""
@@ -80,7 +84,19 @@ class MAE(Objective):
     def _split(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """All patches (B, N, P), and the indices of the visible (B, n) and the hidden ones (B, m)."""
         patches = self.encoder.patchify(views.images[0].float())
-        return patches, *split_tokens(views.drawn.get("hidden"), patches.shape[1])
+        hidden = views.drawn.get("hidden")
+        return patches, *split_tokens(hidden, patches.shape[1], self._known_count(hidden, views.images[0].shape[2:]))
+
+    def _known_count(self, hidden: Tensor | None, size: Sequence[int]) -> int | None:
+        """How many patches the ratio hides of a view of `size`; None where the mask itself is to be asked.
+
+        Asking would break a compiled step in two, and wait for a GPU, whose first mask has to stand for the others.
+        """
+        waits = hidden is not None and hidden.device.type != "cpu"
+        if torch.compiler.is_compiling() or (waits and self._has_asked):
+            return self.mask.count(tuple(size))
+        self._has_asked = waits
+        return None
 
     def _predict(self, views: Views, patches: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Values (B, m, P) of the hidden patches; the encoder is shown only the visible ones."""
@@ -111,8 +127,10 @@ class MAE(Objective):
         return patches.unflatten(2, (self.encoder.channels if self.config.tube else 1, -1))
 
 
-def split_tokens(hidden: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+def split_tokens(hidden: Tensor | None, count: int, known: int | None = None) -> tuple[Tensor, Tensor]:
     """hidden (B, N) bool -> indices of the visible (B, n) and of the hidden tokens (B, m), each in rising order.
+
+    known: m, where that is not to be asked of the mask.
 
     TrainingError unless it has `count` columns and hides some, the same number in every sample, but not all.
     """
@@ -120,7 +138,7 @@ def split_tokens(hidden: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
     if hidden is None or hidden.shape[1] != count:
         shape = None if hidden is None else tuple(hidden.shape)
         raise TrainingError(f"The views' mask is {shape}", expected=expected, remedy="draw it from the view_spec")
-    fewest, most = (int(n) for n in hidden.sum(1).aminmax())
+    fewest, most = (int(n) for n in hidden.sum(1).aminmax()) if known is None else (known, known)
     if fewest != most or not 0 < most < count:
         found = f"The views' mask hides {fewest} to {most} patches of a sample"
         raise TrainingError(found, expected=expected, remedy="draw it from the view_spec")

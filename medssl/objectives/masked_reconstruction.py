@@ -25,6 +25,8 @@ from medssl.types import Views, ViewSpec
 class MaskedReconstruction(Painting):
     """Mean squared error of the hidden voxels. Intensities should be z-scored: the 0 in the holes is then the mean."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["masked_reconstruction"] = "masked_reconstruction"
         ratio: float = Field(0.75, gt=0, lt=1)

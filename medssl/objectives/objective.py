@@ -14,10 +14,13 @@ class Objective(nn.Module):
     Attributes:
         encoder: what is pretrained, and what is kept.
         view_spec: the views that it asks of the view policy.
+        per_sample: whether the loss of a batch is the mean of its samples' own, norms apart. Such a batch may be taken
+            in parts where memory is short.
     """
 
     encoder: Encoder
     view_spec: ViewSpec
+    per_sample: bool = False
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (), and health figures, each () and without gradient, by name."""

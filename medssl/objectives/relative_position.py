@@ -28,6 +28,8 @@ from medssl.types import Views, ViewSpec
 class RelativePosition(Objective):
     """Cross-entropy of a perceptron on the features of the centre tile and of its neighbour, one encoder for both."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["relative_position"] = "relative_position"
         tile: float = Field(96 / 110, gt=0, lt=1)

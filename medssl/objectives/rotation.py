@@ -30,6 +30,8 @@ from medssl.types import Views, ViewSpec
 class Rotation(Objective):
     """Cross-entropy of a linear classifier of the pooled features. Class 0 is the picture as it is."""
 
+    per_sample = True
+
     class Config(StrictConfig):
         name: Literal["rotation"] = "rotation"
         shown: Literal["all", "one"] | None = None

@@ -14,17 +14,18 @@ from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
 from medssl.data.fraction import nested_fractions
 from medssl.data.loader import Loader
-from medssl.data.source import Data, DataConfig, open_data
+from medssl.data.source import Data, DataConfig
 from medssl.errors import ManifestError
 from medssl.models import EncoderConfig
 from medssl.models.start import open_start
-from medssl.models.weights import save_model
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
 from medssl.train.build import labelled_model, refuse_seen, start_model, tell_account, with_origin
+from medssl.train.launch import World, launch
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
-from medssl.train.run import finish_run, open_run
+from medssl.train.run import open_run
+from medssl.train.together import finish, held_by_first, open_together
 
 
 class FinetuneConfig(Config):
@@ -51,39 +52,47 @@ class FinetuneConfig(Config):
         return self
 
 
-def finetune(config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None) -> Path:
-    """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left alone."""
-    data = open_data(config.data)
+def finetune(
+    config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None, world: World | None = None
+) -> Path:
+    """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left alone.
+
+    world: the processes that do it together, where the caller has launched them already.
+    """
+    world = world or launch(config.train.devices, config.train.strategy)
+    data = open_together(world, config.data)
     labelled = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == "train"))
     patients = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
-    open_run(out, config, seed=config.seed, manifest=data.manifest.digest, patients=len(patients))
-    if (out / "model.json").is_file():
-        return out
-    start = open_start(config.init) if config.init else None
-    if start:  # the same people must go by the same names in both, or nobody could judge the result
-        refuse_seen(start, data, [])
-    torch.manual_seed(torch_seed(config.seed, "weights"))
-    model = labelled_model(config.task, config.encoder or start.encoder_config, data, config.augment)
-    if start:
-        tell_account(start, start_model(model, start, data, config.decoder), out)
-    cases = labelled.filter(pl.col("patient_id").is_in(patients))
-    fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress)
-    finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
-    description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
-    if start:
-        description = with_origin(description, start)
-    save_model(out, model.parts(), description)
+    with held_by_first(world, out):
+        world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest,
+                                     patients=len(patients), processes=world.size))
+        if (out / "model.json").is_file():
+            return out
+        start = open_start(config.init) if config.init else None
+        if start:  # the same people must go by the same names in both, or nobody could judge the result
+            refuse_seen(start, data, [])
+        torch.manual_seed(torch_seed(config.seed, "weights"))
+        model = labelled_model(config.task, config.encoder or start.encoder_config, data, config.augment)
+        if start:
+            account = start_model(model, start, data, config.decoder)
+            world.first(lambda: tell_account(start, account, out))
+        cases = labelled.filter(pl.col("patient_id").is_in(patients))
+        fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress, world)
+        description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
+        if start:
+            description = with_origin(description, start)
+        world.first(lambda: finish(out, fitted, model.parts(), description))
     return out
 
 
 def fit_labelled(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, train: TrainConfig, seed: int,
-    folder: Path | None = None, progress: Callable[..., None] | None = None,
+    folder: Path | None = None, progress: Callable[..., None] | None = None, world: World | None = None,
 ) -> Fitted:
     """Trains a labelled model in place on `cases`."""
     loader = Loader(data.cache, cases["case_id"].to_list(), data.config.box, train.batch_size, seed,
                     target=model.task.prepare_targets(cases), with_mask=model.task.needs_mask)
-    return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress)
+    return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress, world)
 
 
 def label_fractions(

@@ -1,36 +1,172 @@
-"""Devices and precision, through Lightning Fabric."""
+"""The processes of a run, each with a device of its own, through Lightning Fabric.
+
+torchrun or srun start them, on one machine or many; or `train.devices` does on one machine, where this program starts
+its own command once more for each further device. Each reads its share of every batch, and gradients are averaged: what
+is learnt does not depend on their number.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Literal
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Literal, TypeVar
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import nn
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
-Precision = Literal["auto", "bf16", "float32"]
+from medssl.errors import ConfigError, MedsslError
+from medssl.models.batchnorm import synchronise_batch_norms
+from medssl.models.vit import Block
+
+Sharing = Literal["ddp", "fsdp"]
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one to prepare an archive. A step of training has torch's own limit."""
+
+Result = TypeVar("Result")
 
 
-def launch(precision: Precision, module: nn.Module) -> Fabric:
-    """One device, the best there is; `auto` takes bf16 where the hardware multiplies it, and multiplies it right.
+class World:
+    """The processes of one run, seen from one of them."""
 
-    On CPUs, torch 2.13's weight gradient of a bf16 3-D convolution over an axis of 2 cells came out random: volumes are
-    trained in float32 there.
-    """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says its precision once a launch
+    def __init__(self, fabric: Fabric, strategy: Sharing = "ddp") -> None:
+        self._fabric, self.strategy = fabric, strategy
+        self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
+        self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether no process has the whole model."""
+        return self.size > 1 and self.strategy == "fsdp"
+
+    def first(self, work: Callable[[], Result]) -> Result | None:
+        """Done by the first process while the others wait; where it fails, all fail, and the first one says why."""
+        if self.size == 1:
+            return work()
+        told: list[str | None] = [None]
+        try:
+            return work() if self.is_first else None
+        except MedsslError as error:
+            told = [str(error)]
+            raise
+        finally:
+            dist.broadcast_object_list(told, src=0, group=self._waiting)
+            if told[0] and not self.is_first:
+                raise SystemExit(1)
+
+    def mean(self, *values: float) -> list[float]:
+        """Of each of the values, over all processes."""
+        if self.size == 1:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared)
+        return (shared / self.size).tolist()
+
+    def share(self, module: nn.Module) -> nn.Module:
+        """What to call in training instead of `module`, which is brought to this process's device.
+
+        Batch norms then normalise over the whole batch, and, under `fsdp`, no process holds more than its share of the
+        weights, gradients and optimiser states of a ViT.
+        """
+        if self.size > 1:
+            synchronise_batch_norms(module)
+        return self._fabric.setup_module(module)
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return self._fabric.to_device(tensor)
+
+    def backward(self, loss: Tensor) -> None:
+        self._fabric.backward(loss)
+
+    def keeping_gradients(self, model: nn.Module, keep: bool) -> AbstractContextManager:
+        """Gradients made within stay in this process where `keep`; the next ones made outside go round with them."""
+        if self.size == 1 or not keep:
+            return nullcontext()
+        return self._fabric.no_backward_sync(model)
+
+
+def launch(devices: int = 1, strategy: Sharing = "ddp") -> World:
+    """Joins the processes that torchrun or srun started, or starts `devices` of them; ConfigError where there are fewer
+    GPUs than that."""
+    environment, devices, nodes = _surroundings(devices)
     on_gpu = torch.cuda.is_available()
-    if precision == "auto":
-        precision = "bf16" if on_gpu or (_cpu_multiplies_bf16() and not _convolves_volumes(module)) else "float32"
-    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1,
-                  precision={"bf16": "bf16-mixed", "float32": "32-true"}[precision])
+    if on_gpu and devices > torch.cuda.device_count():
+        raise ConfigError(f"{devices} processes on a machine with {torch.cuda.device_count()} GPU(s) in sight",
+                          expected="a GPU for each", remedy="lower train.devices, --nproc-per-node or "
+                          "--ntasks-per-node, or ask for more GPUs (--gres=gpu:4; --gpus-per-task hides them)")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    several = devices * nodes > 1
+    sharing = {"strategy": _strategy(strategy, devices * nodes), "plugins": [environment]} if several else {}
+    fabric = Fabric(accelerator="cuda" if on_gpu else "cpu", devices=devices, num_nodes=nodes, **sharing)
+    fabric.launch()
+    if fabric.global_rank > 0:
+        logging.getLogger("medssl").setLevel(logging.ERROR)
+    return World(fabric, strategy)
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Emulated bf16 is far slower than float32: ask for AVX512-BF16 or AMX."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def alone() -> World:
+    """This process by itself, whatever started it."""
+    return World(Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1))
 
 
-def _convolves_volumes(module: nn.Module) -> bool:
-    """A ViT's patch embedding, whose stride is its kernel, is applied as a matrix product and does not count."""
-    return any(isinstance(m, nn.Conv3d) and m.kernel_size != m.stride for m in module.modules())
+def refuse_several(what: str) -> None:
+    """ConfigError where torchrun or srun started several processes for something that one does."""
+    if _surroundings(1)[1:] != (1, 1):
+        raise ConfigError(f"Several processes were started for {what}", expected="one", remedy="start it without "
+                          "torchrun and with one task; medssl pretrain and finetune take several")
+
+
+def gather_shards(module: nn.Module) -> None:
+    """Gives every process the whole of each weight again, on the CPU; all must call it."""
+    for part in module.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            if isinstance(weight, DTensor):
+                part._parameters[name] = nn.Parameter(weight.detach().full_tensor().cpu(), weight.requires_grad)
+
+
+def _surroundings(devices: int) -> tuple[ClusterEnvironment, int, int]:
+    """Who started the processes, how many there are on each machine, and on how many machines."""
+    if dist.is_torchelastic_launched():
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return TorchElasticEnvironment(), here, int(os.environ["WORLD_SIZE"]) // here
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))  # of srun: a batch script alone is one process
+    if tasks > 1:
+        nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(tasks // nodes)  # Fabric wants it even where --ntasks was given
+        return SLURMEnvironment(auto_requeue=False), tasks // nodes, nodes
+    return LightningEnvironment(), devices, 1
+
+
+def _strategy(strategy: Sharing, processes: int) -> Strategy:
+    if strategy == "ddp":
+        return DDPStrategy()
+    return ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
+
+
+def shard(module: nn.Module, mesh: dist.DeviceMesh) -> nn.Module:
+    """Block by block, so that no more than one block's weights are whole at a time."""
+    blocks = [part for part in module.modules() if isinstance(part, Block)]
+    if not blocks:
+        raise ConfigError("train.strategy=fsdp shares out the blocks of a ViT, and this network has none",
+                          expected="encoder.name=vit", remedy="use train.strategy=ddp: such a network fits one GPU")
+    for part in [*blocks, module]:
+        fully_shard(part, mesh=mesh["data_parallel"])
+    return module

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import signal
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from medssl.augment.policy import ViewPolicy
-from medssl.config import Config
 from medssl.data.loader import Loader
-from medssl.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from medssl.train.launch import Precision, launch
-from medssl.train.monitor import Metrics, norms_explained, require_finite
+from medssl.errors import ConfigError, Stopped, TrainingError
+from medssl.models.activations import checkpoint_activations
+from medssl.rng import torch_seed
+from medssl.train.checkpoint import Checkpoints, Progress
+from medssl.train.how import HowConfig
+from medssl.train.launch import World, alone, gather_shards
+from medssl.train.monitor import Metrics, Pace, note_of
+from medssl.train.onlook import Onlooker, Sight
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
+from medssl.train.precision import autocast
+from medssl.train.signals import Signals
+from medssl.train.step import Gradients, Outcome, OutOfMemory
+from medssl.types import Batch
+
+log = logging.getLogger(__name__)
+
+REFUSED = 3
+"""Steps in a row whose loss or gradient is not finite that end a run; fewer are left out, and told."""
 
 
-class TrainConfig(Config):
-    """How long and how."""
+class TrainConfig(HowConfig):
+    """How long, and how."""
 
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 64
+    """Cases a step, all devices together."""
     optim: OptimConfig = OptimConfig()
-    precision: Precision = "auto"
     clip: PositiveFloat | None = None
     """Greatest norm of the gradient."""
-    workers: NonNegativeInt = 0
-    """Processes that read ahead."""
-    log_every: PositiveInt = 20
-    """Steps between lines of metrics.jsonl."""
-    checkpoint_seconds: NonNegativeFloat = 60.0
-    """Seconds between checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -48,58 +58,169 @@ class Fitted:
 
 def fit(
     module: nn.Module, loader: Loader, policy: ViewPolicy, config: TrainConfig, folder: Path | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Callable[..., None] | None = None, world: World | None = None, onlookers: Sequence[Onlooker] = (),
 ) -> Fitted:
     """Trains `module` in place. With a run folder it writes metrics and checkpoints there, and resumes from them.
 
-    Step k reads the same cases and draws the same views whether or not the run was interrupted before it.
-    TrainingError on a loss that is not finite, ConfigError where a norm has nothing to normalise over.
+    Step k reads the same cases and draws the same views whether or not the run was interrupted before it, and however
+    many processes share them.
+
+    Args:
+        world: the processes that do it together; by default this one alone.
+        onlookers: asked now and then by the first process; not of a module that is sharded.
+
+    Raises:
+        TrainingError: losses or gradients are not finite three times in a row, the run has collapsed or diverges, or
+            memory does not suffice. A checkpoint was written.
+        ConfigError: a norm has nothing to normalise over, or the batch cannot be shared out.
+        Stopped: SIGTERM, SIGUSR1 or Ctrl-C asked for it; a checkpoint was written.
     """
-    fabric = launch(config.precision, module)
-    optimizer = build_optimizer(module, config.optim)
-    model, optimizer = fabric.setup(module, optimizer)
-    done = load_checkpoint(folder / "checkpoints", module, optimizer) if folder else Progress()
-    model.train()
-    metrics = Metrics(folder, done.step) if folder else None
-    saved, began = time.monotonic(), time.monotonic() - done.seconds
-    try:
-        for step, batch in enumerate(loader.batches(done.step, config.steps, config.workers), start=done.step):
-            lr = set_lr(optimizer, config.optim, step, config.steps)
-            with norms_explained(config.batch_size):
-                loss, health = model(policy(_on_device(batch, fabric)))
-            value = float(loss.detach())
-            require_finite(value, step, lr, batch.case_ids)
-            _step(fabric, model, optimizer, loss, config.clip)
-            if step + 1 > 0.9 * config.steps:
-                done.tail.append(value)
-            if metrics and (step % config.log_every == 0 or step + 1 == config.steps):
-                figures = {name: float(figure) for name, figure in health.items()}
-                metrics.write(step, {"loss": value, "lr": lr, **figures, "seconds": time.monotonic() - began})
-            done.step, done.seconds = step + 1, time.monotonic() - began
-            if folder and (time.monotonic() - saved > config.checkpoint_seconds or done.step == config.steps):
-                save_checkpoint(folder / "checkpoints", module, optimizer, done)
-                saved = time.monotonic()
-            if progress:
-                progress(step + 1, config.steps, note=f"loss {value:.3f}")
-    finally:
-        if metrics:
-            metrics.close()
+    world = world or alone()
+    _require_shares(config, world)
+    run = _Run(module, loader, policy, config, folder, world, onlookers)
+    with Signals(listen=folder is not None) as signals:
+        run.go_on(signals, progress)
+    if world.is_sharded:
+        gather_shards(module)
     module.eval()
-    return Fitted(sum(done.tail) / len(done.tail), done.seconds)
+    return Fitted(statistics.fmean(run.done.tail), run.done.seconds)
 
 
-def _step(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor,
-          clip: float | None) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    if clip is not None:
-        fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
-    optimizer.step()
+class _Run:
+    """From the last checkpoint, or the beginning, to the last step."""
+
+    def __init__(self, module: nn.Module, loader: Loader, policy: ViewPolicy, config: TrainConfig, folder: Path | None,
+                 world: World, onlookers: Sequence[Onlooker]) -> None:
+        self.module, self.loader, self.config, self.world = module, loader, config, world
+        model = _made_ready(module, config, world)
+        self.optimizer = build_optimizer(module, config.optim)
+        self.checkpoints = Checkpoints(folder, world, module, self.optimizer, config.checkpoint_seconds)
+        self.done = self.checkpoints.load() or Progress()
+        self.pace = Pace(config.steps - self.done.step)
+        self.gradients = Gradients(world, module, model, policy, autocast(config.precision, module, world.device),
+                                   self.pace, max(config.accumulate, self.done.parts))
+        self.metrics = Metrics(folder, self.done.step) if folder and world.is_first else None
+        self.onlookers = list(onlookers) if world.is_first and not world.is_sharded else []
+        self.look_every = (config.look_every or math.ceil(config.steps / 10)) if onlookers else config.steps
+        self.told: dict[str, float] = {}
+
+    def go_on(self, signals: Signals, progress: Callable[..., None] | None) -> None:
+        config, done, world = self.config, self.done, self.world
+        began = time.monotonic() - done.seconds
+        batches = self.loader.batches(done.step, config.steps, config.workers, world.rank, world.size)
+        for step in range(done.step, config.steps):
+            with self.pace.loading():
+                batch = next(batches)
+            torch.manual_seed(torch_seed(self.loader.seed, "step", step, world.rank))
+            lr = set_lr(self.optimizer, config.optim, step, config.steps)
+            outcome = self._gradients(batch)
+            loss, stop, due = world.mean(outcome.loss, signals.received, self.checkpoints.is_due)
+            norm = self.gradients.norm()
+            self._advance(loss, norm, f"at step {step}, with learning rate {lr:.3g}, on cases {_few(batch.case_ids)}")
+            self.pace.step(config.batch_size)
+            done.step, done.seconds, done.parts = step + 1, time.monotonic() - began, self.gradients.parts
+            is_last = done.step == config.steps
+            if done.step > 0.9 * config.steps:
+                done.tail.append(loss)
+            looks = is_last or done.step % self.look_every == 0  # alike in all processes
+            tells = looks or step % config.log_every == 0
+            health = self._health(outcome) if tells else {}
+            self._watch(step, loss, health)
+            if tells:
+                self._tell(step, {"loss": loss, "lr": lr, **health, "gradient_norm": norm}, looks)
+            if due or stop or is_last:
+                self.checkpoints.write(done, must=is_last)
+            if stop:
+                raise Stopped(signals.received or signal.SIGTERM, done.step)
+            if progress:
+                progress(done.step, config.steps, note=note_of(loss, self.told))
+
+    def _gradients(self, batch: Batch) -> Outcome:
+        try:
+            return self.gradients.take(batch)
+        except OutOfMemory:
+            if self.world.size == 1:  # the others are in the middle of the step
+                self.checkpoints.write(self.done)
+            raise
+
+    def _advance(self, loss: float, norm: float, where: str) -> None:
+        """Steps along the gradient, where there is one; TrainingError where there has not been for a while."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.gradients.clip(norm, self.config.clip)
+            self.optimizer.step()
+            self.done.refused = 0
+            return
+        self.gradients.undo()
+        found = f"The gradient's norm is {norm} {where}" if math.isfinite(loss) else f"The loss is {loss} {where}"
+        if self.done.refused + 1 == REFUSED:
+            self.checkpoints.write(self.done)
+            raise TrainingError(
+                f"{found}, {REFUSED} steps in a row", expected="finite numbers",
+                remedy="lower train.optim.lr, lengthen train.optim.warmup, set train.clip=1 or, in the same folder, "
+                       "train.precision=float32; the last checkpoint is kept")
+        self.done.refused += 1
+        log.warning(f"{found}; this step was left out")
+
+    def _health(self, outcome: Outcome) -> dict[str, float]:
+        """The objective's figures, of all processes' samples."""
+        return dict(zip(outcome.health, self.world.mean(*map(float, outcome.health.values())), strict=True))
+
+    def _watch(self, step: int, loss: float, health: dict[str, float]) -> None:
+        if not self.config.watch or self.done.refused:
+            return
+        try:
+            self.done.watch.see(step, loss, health)
+        except TrainingError:
+            self.checkpoints.write(self.done)
+            raise
+
+    def _tell(self, step: int, figures: dict[str, float], looks: bool) -> None:
+        if not self.metrics:
+            return
+        self.told = {**figures, "parts": self.done.parts, **self.pace.figures(), "seconds": self.done.seconds}
+        if looks:
+            sight = self._look()
+            self.told |= sight.figures
+            self.metrics.show(step, sight.pictures)
+        self.metrics.write(step, self.told)
+
+    def _look(self) -> Sight:
+        """What the onlookers see; one that fails is told of and asked no more: it is not worth a night's work."""
+        seen = Sight()
+        self.module.eval()
+        for onlooker in tuple(self.onlookers):
+            try:
+                with torch.no_grad():
+                    sight = onlooker(self.module, self.done.step)
+                seen.figures |= sight.figures
+                seen.pictures |= sight.pictures
+            except Exception as error:
+                log.warning(f"an onlooker failed and is asked no more: {type(error).__name__}: {error}")
+                self.onlookers.remove(onlooker)
+        self.module.train()
+        return seen
 
 
-def _on_device(batch, fabric: Fabric):
-    for name in ("image", "mask", "target"):
-        tensor = getattr(batch, name)
-        if tensor is not None:
-            setattr(batch, name, fabric.to_device(tensor))
-    return batch
+def _require_shares(config: TrainConfig, world: World) -> None:
+    if config.batch_size % world.size:
+        multiple = max(1, round(config.batch_size / world.size)) * world.size
+        raise ConfigError(f"train.batch_size is {config.batch_size}, to be shared by {world.size} processes",
+                          expected=f"a multiple of {world.size}",
+                          remedy=f"give train.batch_size={multiple}, or another number of devices")
+    cases = config.batch_size // world.size
+    if cases < config.accumulate:
+        raise ConfigError(f"train.accumulate is {config.accumulate}, and a process has {cases} cases a step",
+                          expected="no more parts than cases", remedy="lower train.accumulate")
+
+
+def _made_ready(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
+    """What to call instead of the module in training."""
+    if config.checkpoint_activations:
+        checkpoint_activations(module)
+    if config.compile:
+        module.compile()
+    return world.share(module.train())
+
+
+def _few(case_ids: list[str]) -> str:
+    return ", ".join(case_ids[:4]) + (" …" if len(case_ids) > 4 else "")

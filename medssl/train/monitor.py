@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import resource
 import sys
@@ -18,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from medssl.errors import ConfigError, TrainingError
+from medssl.errors import ConfigError
 from medssl.files import append_whole, whole
 from medssl.train.events import Events
 
@@ -39,10 +38,12 @@ class Bar:
     """A named piece of work with a known number of parts; a context manager, and callable as `bar(done, total)`.
 
     The time left is judged by the parts that were seen being done: what a resumed run finds done costs nothing.
+
+    quiet: shows nothing, as in all processes of a run but the first.
     """
 
-    def __init__(self, name: str, total: int | None = None) -> None:
-        self.name, self.total, self.done, self.note = name, total, 0, ""
+    def __init__(self, name: str, total: int | None = None, *, quiet: bool = False) -> None:
+        self.name, self.total, self.done, self.note, self.quiet = name, total, 0, "", quiet
         self._console = Console(file=sys.stderr)
         self._live = self._console.is_terminal
         self._started = self._printed = time.monotonic()
@@ -50,7 +51,7 @@ class Bar:
         self._rich: Progress | None = None
 
     def __enter__(self) -> Bar:
-        if self._live:
+        if self._live and not self.quiet:
             self._rich = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 TextColumn("left {task.fields[left]}"), TextColumn("{task.fields[note]}"), console=self._console)
@@ -61,7 +62,7 @@ class Bar:
     def __exit__(self, *exc: object) -> None:
         if self._rich:
             self._rich.stop()
-        elif exc[0] is None and time.monotonic() - self._started > 2:
+        elif exc[0] is None and not self.quiet and time.monotonic() - self._started > 2:
             print(f"{self.name}: {self.done} done in {spell(time.monotonic() - self._started)}", file=sys.stderr)
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -70,7 +71,7 @@ class Bar:
             self._first = (done, time.monotonic()) if done > 1 else (0, self._started)
         if self._rich:
             self._rich.update(self._task, completed=done, total=self.total, left=self._left(), note=note)
-        elif time.monotonic() - self._printed > PLAIN_EVERY:
+        elif not self.quiet and time.monotonic() - self._printed > PLAIN_EVERY:
             self._printed = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 
@@ -164,6 +165,7 @@ class Metrics:
     def __init__(self, folder: Path, first_step: int) -> None:
         self._folder, self._warned = folder, False
         with self._excused():
+            folder.mkdir(parents=True, exist_ok=True)
             forget_from(folder / "metrics.jsonl", first_step)
         self._events = Events(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}")
         with self._excused():
@@ -185,9 +187,6 @@ class Metrics:
                 Image.fromarray(picture).save(draft, "PNG")
             with self._excused():
                 self._events.picture(step, name, picture)
-
-    def close(self) -> None:
-        """Nothing is open between calls."""
 
     @contextmanager
     def _excused(self) -> Iterator[None]:
@@ -221,15 +220,6 @@ def _is_before(line: bytes, step: int) -> bool:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-def require_finite(loss: float, step: int, lr: float, case_ids: list[str]) -> None:
-    """TrainingError for a NaN or infinite loss, naming the step and the cases of the batch."""
-    if not math.isfinite(loss):
-        raise TrainingError(f"The loss is {loss} at step {step}, with learning rate {lr:.3g}, on cases "
-                            f"{', '.join(case_ids[:4])} …", expected="a finite number",
-                            remedy="lower train.optim.lr, lengthen train.optim.warmup, or try train.precision=float32; "
-                                   "the last checkpoint is kept")
 
 
 @contextmanager

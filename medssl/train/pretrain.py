@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,10 @@ from torch import nn
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
 from medssl.data.loader import Loader
-from medssl.data.source import Data, DataConfig, open_data
+from medssl.data.source import Data, DataConfig
 from medssl.errors import ConfigError
 from medssl.models import EncoderConfig
 from medssl.models.start import Start, open_start
-from medssl.models.weights import save_model
 from medssl.objectives import Objective, ObjectiveConfig, build_objective
 from medssl.rng import stream, torch_seed
 from medssl.train.build import (
@@ -28,8 +27,11 @@ from medssl.train.build import (
     view_size,
     with_origin,
 )
+from medssl.train.launch import World, launch
 from medssl.train.loop import TrainConfig, fit
-from medssl.train.run import finish_run, open_run, patient_digest
+from medssl.train.onlook import OnlineConfig, Onlooker
+from medssl.train.run import open_run, patient_digest
+from medssl.train.together import finish, held_by_first, open_together
 
 
 class PretrainConfig(Config):
@@ -45,6 +47,7 @@ class PretrainConfig(Config):
     objective: ObjectiveConfig
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
+    online: OnlineConfig = OnlineConfig()
     seed: int = 0
 
     @model_validator(mode="after")
@@ -56,35 +59,39 @@ class PretrainConfig(Config):
 
 def pretrain(
     config: PretrainConfig, out: Path, patients: Collection[str] | None = None, data: Data | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Callable[..., None] | None = None, world: World | None = None, onlookers: Sequence[Onlooker] = (),
 ) -> Path:
     """Trains without labels, and leaves a run folder with model.safetensors; a finished folder is left as it is.
 
     Args:
         patients: pseudonyms of those who may be seen; by default the train split's.
         data: the opened `config.data`, where the caller has it already.
+        world: the processes that do it together, where the caller has launched them already.
+        onlookers: asked now and then what they see of the objective.
     """
-    data = data or open_data(config.data)
+    world = world or launch(config.train.devices, config.train.strategy)
+    data = data or open_together(world, config.data)
     cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
-    open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
-             patients=cases["patient_id"].n_unique())
-    if (out / "model.json").is_file():
-        return out
-    start = open_start(config.init) if config.init else None
-    if start:  # the same people must go by the same names in both, or nobody could judge the result
-        refuse_seen(start, data, [])
-    loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
-    torch.manual_seed(torch_seed(config.seed, "weights"))
-    module, account = fitted_objective(config, data, start)
-    if start:
-        tell_account(start, account, out)
-    policy = ViewPolicy(config.augment, module.view_spec, config.seed)
-    fitted = fit(module, loader, policy, config.train, out, progress)
-    finish_run(out, seconds=round(fitted.seconds, 1), loss=fitted.loss)
-    description = model_description(data, cases["patient_id"].unique().to_list())
-    if start:
-        description = with_origin(description, start)
-    save_model(out, module.parts(), description | {"objective": config.objective.model_dump(mode="json")})
+    with held_by_first(world, out):
+        world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
+                                     patients=cases["patient_id"].n_unique(), processes=world.size))
+        if (out / "model.json").is_file():
+            return out
+        start = open_start(config.init) if config.init else None
+        if start:  # the same people must go by the same names in both, or nobody could judge the result
+            refuse_seen(start, data, [])
+        loader = Loader(data.cache, cases["case_id"].to_list(), config.data.box, config.train.batch_size, config.seed)
+        torch.manual_seed(torch_seed(config.seed, "weights"))
+        module, account = fitted_objective(config, data, start)
+        if start:
+            world.first(lambda: tell_account(start, account, out))
+        policy = ViewPolicy(config.augment, module.view_spec, config.seed)
+        fitted = fit(module, loader, policy, config.train, out, progress, world, onlookers)
+        description = model_description(data, cases["patient_id"].unique().to_list())
+        if start:
+            description = with_origin(description, start)
+        described = description | {"objective": config.objective.model_dump(mode="json")}
+        world.first(lambda: finish(out, fitted, module.parts(), described))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +24,8 @@ from pydantic import ValidationError
 import medssl
 from medssl.config import Config
 from medssl.errors import RunError
-from medssl.files import write_whole
+from medssl.files import clear_drafts, write_whole
+from medssl.train.how import HowConfig
 
 LEARNT = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
 """What a run leaves once it has learnt something."""
@@ -32,13 +36,14 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
     RunError where the folder belongs to another recipe, or to the same one on another manifest, unless that run has not
-    begun to learn: a recipe that was refused may be mended.
+    begun to learn: a recipe that was refused may be mended. How a run is done may change at any time; the provenance
+    says when it did.
     """
     recipe = folder / "recipe.yaml"
     text = _written(config)
     if recipe.is_file():
         if not _is_ours_unbegun(folder):
-            _require_same(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
+            _go_on(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
             return folder
         for account in (folder / "init.txt", *folder.glob("init/*/init.txt")):
             account.unlink(missing_ok=True)
@@ -46,6 +51,23 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
     write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
     write_whole(recipe, text)
     return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """RunError while another process works in the folder. Whichever way a process ends, the system lets go for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"Another process works in {folder}", expected="one at a time",
+                           remedy="wait for it or stop it, or give another --out") from None
+        except OSError:  # a file system without locks
+            pass
+        for place in (folder, folder / "checkpoints"):
+            clear_drafts(place)
+        yield
 
 
 def begin_run(folder: Path, **facts: Any) -> None:
@@ -77,16 +99,27 @@ def _written(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _require_same(folder: Path, old: str, new: str, manifest: str | None) -> None:
+def _go_on(folder: Path, old: str, new: str, manifest: str | None) -> None:
+    changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
+    learnt = [key for key in changed if not _is_how(key)]
     differing = ""
-    if old != new:
-        changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
-        differing = f"of another recipe (differs in {', '.join(changed[:6])})"
+    if learnt:
+        differing = f"of another recipe (differs in {', '.join(learnt[:6])})"
     elif (earlier := read_provenance(folder).get("manifest")) != manifest:
         differing = f"on another manifest (digest {earlier}, now {manifest})"
     if differing:
         raise RunError(f"{folder} holds a run {differing}", expected="the same recipe and cases, or an empty folder",
                        remedy="give another --out, or delete that folder")
+    if changed and not (folder / "model.json").is_file():
+        before = read_provenance(folder).get("went_on", [])
+        _add_to_provenance(folder, went_on=[*before, {"at": _now(), "with": changed}])
+        write_whole(folder / "recipe.yaml", new)
+
+
+def _is_how(key: str) -> bool:
+    """Whether a recipe's key says how training is done or looked at, and not what is learnt."""
+    *_, step, name = ("", *key.split("."))
+    return step == "online" or step == "train" and name in HowConfig.model_fields
 
 
 def finish_run(folder: Path, **results: Any) -> None:

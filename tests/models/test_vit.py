@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from medssl.errors import ConfigError
 from medssl.models import ViT
-from medssl.models.vit import Block, attention, sincos_positions
+from medssl.models.vit import FUSED_FROM, Block, attention, sincos_positions
 
 axes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=2, max_size=3)  # (grid, patch) along each
 
@@ -106,6 +107,16 @@ def test_attention_against_loops(dtype, tolerance):
     assert ours.dtype == dtype
     truth = naive_attention(*(t.float().numpy() for t in (q, k, v)))
     np.testing.assert_allclose(ours.float().numpy(), truth, atol=tolerance)
+
+
+def test_attention_to_many_tokens_keeps_no_weights_in_bf16():
+    q, k, v = torch.randn(3, 1, 1, FUSED_FROM, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    kept = []
+    with saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        ours = attention(q.requires_grad_(), k, v)
+    assert max(kept) < FUSED_FROM**2
+    truth = torch.nn.functional.scaled_dot_product_attention(*(t.float() for t in (q, k, v)))
+    torch.testing.assert_close(ours.float(), truth, rtol=0, atol=2e-2)
 
 
 def test_block_agrees_with_torchs_own_layer_forward_and_backward():

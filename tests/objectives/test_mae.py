@@ -195,6 +195,34 @@ def test_a_mask_that_cannot_be_used_is_refused(hidden, message):
         split_tokens(hidden, 3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_step_is_one_graph(kind):
+    mae = make(*KINDS[kind])
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(mae)(views_for(mae))
+    assert explained.graph_break_count == 0, [reason.reason for reason in explained.break_reasons]
+    assert explained.graph_count == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ratio_tells_what_the_mask_would(kind):
+    mae = make(*KINDS[kind])
+    views = views_for(mae)
+    patches = mae.encoder.patchify(views.images[0]).shape[1]
+    known = mae.mask.count(mae.encoder.config.size)
+    asked = split_tokens(views.drawn["hidden"], patches)
+    assert all(map(torch.equal, asked, split_tokens(views.drawn["hidden"], patches, known)))
+
+
+def test_only_the_first_mask_on_a_gpu_is_waited_for():
+    mae = make(*KINDS["image"]).to("meta")  # a device without values: whoever asks for one fails
+    views = views_for(mae)
+    there = Views((views.images[0].to("meta"),), {"hidden": views.drawn["hidden"].to("meta")})
+    with pytest.raises(RuntimeError, match="meta"):
+        mae(there)
+    assert mae(there)[0].shape == ()
+
+
 def test_a_cnn_is_refused_with_the_way_out():
     encoder = ENCODERS["unet"](ENCODERS["unet"].Config(widths=(2, 3)))
     with pytest.raises(ConfigError, match=r"encoder\.name=vit, or objective\.name=masked_reconstruction"):

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from small import ENCODERS, EVERY, FITTING, KINDS, build, chosen, views_for, without_default
 
 from medssl.objectives import OBJECTIVES, ObjectiveConfig
+from medssl.train.step import is_per_sample
 
 ONCE = "the loss depends on weights and views alone: chance is drawn by ViewSpec(draw=...), never in forward"
 
@@ -48,6 +49,16 @@ def test_it_trains(name, encoder, bf16):
         optimiser.step()
     assert np.mean(losses[-3:]) < losses[0], "the same views, over and over, must become easier"
     assert all(p.isfinite().all() for p in objective.parameters())
+
+
+@EVERY
+def test_a_loss_per_sample_is_the_mean_of_the_samples_own(name, encoder):
+    objective = build(name, encoder)
+    if not is_per_sample(objective):
+        pytest.skip("it compares samples, or normalises over them")
+    views = views_for(objective, encoder)
+    whole, *each = (objective(chosen(views, cases))[0].detach() for cases in (range(4), *([case] for case in range(4))))
+    torch.testing.assert_close(torch.stack(each).mean(), whole, rtol=1e-5, atol=1e-6)
 
 
 @EVERY

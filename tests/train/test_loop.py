@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.data.loader import Loader
 from medssl.data.source import DataConfig, open_data
-from medssl.errors import TrainingError
+from medssl.errors import ConfigError, TrainingError
 from medssl.train import checkpoint
 from medssl.train.checkpoint import Progress, load_checkpoint
+from medssl.train.launch import alone
 from medssl.train.loop import TrainConfig, fit
+from medssl.train.monitor import PACE
 from medssl.train.optim import build_optimizer
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.types import Views, ViewSpec
@@ -31,7 +33,7 @@ class Stopped(Exception):
 
 def metrics(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", *PACE)} for line in lines]
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -53,12 +55,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, discs, monke
         if done == 9:
             raise Stopped
 
-    def save_at_five(folder, module, optimizer, progress: Progress) -> None:
+    save = checkpoint.save_checkpoint
+
+    def save_at_five(folder, world, module, optimizer, progress: Progress) -> None:
         if progress.step == 5:
-            checkpoint.save_checkpoint(folder, module, optimizer, progress)
+            save(folder, world, module, optimizer, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr("medssl.train.loop.save_checkpoint", save_at_five)
+        patch.setattr("medssl.train.checkpoint.save_checkpoint", save_at_five)
         with pytest.raises(Stopped):
             pretrain(config, tmp_path / "parts", data=data, progress=stop)
     assert [line["step"] for line in metrics(tmp_path / "parts")] == [0, 2, 4, 6, 8]
@@ -83,41 +87,118 @@ def test_stopped_after_the_last_step_it_still_knows_its_loss(tmp_path, discs):
 
 
 class Toy(nn.Module):
-    """Loss 1 + w · mean(image); NaN once, when asked."""
+    """Loss 1 + w · mean(image); NaN in some calls, when asked. Counts its calls in a buffer, too."""
 
-    def __init__(self, bad_call: int | None = None, gain: float = 1.0) -> None:
+    per_sample = True
+
+    def __init__(self, *bad_calls: int, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.calls, self.bad_call, self.gain = 0, bad_call, gain
+        self.register_buffer("counted", torch.zeros(()))
+        self.calls, self.bad_calls, self.gain = 0, bad_calls, gain
 
     def fixed_lr_parameters(self) -> list[nn.Parameter]:
         return []
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         self.calls += 1
+        self.counted += 1
         loss = 1 + self.gain * (self.weight * views.images[0].mean()).sum()
-        return (loss * math.nan if self.calls == self.bad_call else loss), {"weight": self.weight.detach().sum()}
+        return (loss * math.nan if self.calls in self.bad_calls else loss), {"weight": self.weight.detach().sum()}
 
 
-def run(module: Toy, discs: DataConfig, folder: Path | None, **train):
+def run(module: Toy, discs: DataConfig, folder: Path | None, progress=None, **train):
     data = open_data(discs)
     loader = Loader(data.cache, data.cases["case_id"].to_list(), discs.box, 4, seed=0)
-    config = TrainConfig.model_validate({"precision": "float32", "steps": 10, "log_every": 1, **train})
-    return fit(module, loader, ViewPolicy(PolicyConfig(), ViewSpec(), 0), config, folder)
+    config = TrainConfig.model_validate({"precision": "float32", "steps": 10, "batch_size": 4, "log_every": 1, **train})
+    return fit(module, loader, ViewPolicy(PolicyConfig(), ViewSpec(), 0), config, folder, progress)
 
 
-def test_a_loss_that_is_no_number_says_where_and_what_to_do(tmp_path, discs):
+def test_a_step_whose_loss_is_no_number_is_left_out_and_told(tmp_path, discs, caplog):
+    module, clean = Toy(4, 8), Toy()
+    run(module, discs, tmp_path / "bad", checkpoint_seconds=0)
+    run(clean, discs, tmp_path / "clean")
+    assert module.counted == 8  # of ten calls: the buffers are as if the two had not been
+    assert torch.isfinite(module.weight).all()
+    assert [line["step"] for line in metrics(tmp_path / "bad")] == list(range(10))
+    assert caplog.text.count("this step was left out") == 2
+    assert "The loss is nan at step 3" in caplog.text
+
+
+def test_a_gradient_that_is_no_number_is_not_stepped_along(discs):
+    module = Toy()
+    module.weight.register_hook(lambda gradient: gradient * (math.inf if module.calls == 3 else 1.0))
+    run(module, discs, None, steps=5)
+    assert torch.isfinite(module.weight).all()
+
+
+def test_losses_that_are_no_numbers_any_more_say_where_and_what_to_do(tmp_path, discs):
     with pytest.raises(TrainingError) as caught:
-        run(Toy(bad_call=7), discs, tmp_path, checkpoint_seconds=0, optim={"lr": 0.25, "warmup": 0})
+        run(Toy(5, 6, 7), discs, tmp_path, checkpoint_seconds=0, optim={"lr": 0.25, "warmup": 0})
     told = str(caught.value)
-    for part in ("nan at step 6", "learning rate 0.0864", "lower train.optim.lr", "last checkpoint is kept"):
+    for part in ("nan at step 6", "learning rate 0.0864", "3 steps in a row", "lower train.optim.lr",
+                 "last checkpoint is kept"):
         assert part in told
     module = Toy()
-    config = TrainConfig()
-    found = load_checkpoint(tmp_path / "checkpoints", module, build_optimizer(module, config.optim))
-    assert found.step == 6
+    optimizer = build_optimizer(module, TrainConfig().optim)
+    found = load_checkpoint(tmp_path / "checkpoints", alone(), module, optimizer)
+    assert (found.step, found.refused) == (6, 2)
     assert torch.isfinite(module.weight).all()
     run(Toy(), discs, tmp_path, optim={"lr": 0.25, "warmup": 0})
+    assert [line["step"] for line in metrics(tmp_path)] == list(range(10))
+
+
+def test_a_batch_in_parts_is_the_same_batch(discs):
+    whole, parts = Toy(), Toy()
+    fits = [run(module, discs, None, accumulate=accumulate) for module, accumulate in ((whole, 1), (parts, 3))]
+    assert parts.calls == 3 * whole.calls
+    torch.testing.assert_close(parts.weight, whole.weight)
+    assert fits[0].loss == pytest.approx(fits[1].loss)
+    with pytest.raises(ConfigError, match="train.accumulate is 5, and a process has 4 cases"):
+        run(Toy(), discs, None, accumulate=5)
+
+
+class Hungry(Toy):
+    """Has no room for more than `room` cases."""
+
+    def __init__(self, room: int, per_sample: bool = True) -> None:
+        super().__init__()
+        self.room, self.per_sample = room, per_sample
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        if len(views.images[0]) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return super().forward(views)
+
+
+def test_a_loss_per_sample_goes_on_in_smaller_parts_and_records_it(tmp_path, discs, caplog):
+    hungry, fed = Hungry(room=1), Toy()
+    run(hungry, discs, tmp_path)
+    run(fed, discs, None)
+    torch.testing.assert_close(hungry.weight, fed.weight)
+    assert "takes its 4 cases in 4 parts" in caplog.text
+    assert [line["parts"] for line in metrics(tmp_path)] == [4] * 10
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["step"] == 0
+
+
+@pytest.mark.parametrize(("room", "told"), [
+    (2, "a batch of 2 fitted when it was tried just now.*in another --out, with train.batch_size=2"),
+    (0, "not even one case fitted.*smaller views"),
+])
+def test_other_losses_stop_with_a_checkpoint_and_name_a_batch_that_fits(tmp_path, discs, room, told):
+    module = Hungry(room=4, per_sample=False)
+
+    def less_room(done: int, total: int, note: str) -> None:
+        if done == 5:
+            module.room = room
+
+    with pytest.raises(TrainingError, match=f"Out of memory with a batch of 4.*{told}"):
+        run(module, discs, tmp_path, progress=less_room)
+    kept = Toy()
+    found = load_checkpoint(tmp_path / "checkpoints", alone(), kept, build_optimizer(kept, TrainConfig().optim))
+    assert found.step == 5
+    assert kept.counted == 5
+    run(Toy(), discs, tmp_path)
     assert [line["step"] for line in metrics(tmp_path)] == list(range(10))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -59,7 +60,6 @@ def test_lines_and_board_hold_the_same_figures(tmp_path):
     metrics = Metrics(tmp_path, 0)
     for step in (0, 20):
         metrics.write(step, {"loss": 1 / (step + 3), "lr": 0.1})
-    metrics.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 0, "loss": 0.333333, "lr": 0.1}, {"step": 20, "loss": 0.0434783, "lr": 0.1}]
     told = board(tmp_path).Scalars("loss")
@@ -135,6 +135,7 @@ def test_a_run_outlasts_a_full_disk(small_disk, caplog):
 
 def test_a_folder_that_is_gone_costs_figures_only(tmp_path, caplog):
     metrics = Metrics(tmp_path / "gone", 0)
+    shutil.rmtree(tmp_path / "gone")
     metrics.write(0, {"loss": 1.0})
     metrics.show(0, {"sample": picture()})
     assert len(caplog.messages) == 1

@@ -1,0 +1,38 @@
+"""A request to stop, by a person or a cluster, is answered after the step at hand, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""kill and a cluster's preemption; its warning before time runs out (sbatch --signal=USR1@120); Ctrl-C."""
+
+
+class Signals:
+    """While it is open, a first signal is only noted; a second Ctrl-C is what it always was.
+
+    Where it does not `listen`, and elsewhere than in the main thread, signals are none of its business.
+    """
+
+    def __init__(self, listen: bool = True) -> None:
+        self._listen = listen and threading.current_thread() is threading.main_thread()
+        self.received = 0
+        """Number of the first signal; 0 while there was none."""
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        if self._listen:
+            self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+        self.received = self.received or number

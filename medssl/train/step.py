@@ -1,0 +1,166 @@
+"""One step's gradients, from the parts of a batch, and what is done where memory does not suffice for them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medssl.augment.policy import ViewPolicy
+from medssl.errors import TrainingError
+from medssl.train.launch import World
+from medssl.train.monitor import Pace, norms_explained
+from medssl.types import Batch
+
+log = logging.getLogger(__name__)
+
+
+class OutOfMemory(TrainingError):
+    """No part of the step was taken: the weights are as they were before it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """loss: of this process's share of the batch, not necessarily finite; health: figures by name, each () tensors."""
+
+    loss: float
+    health: Mapping[str, Tensor]
+
+
+class Gradients:
+    """Leaves in a module's parameters the gradient of a batch, taken in `parts` one after another.
+
+    Args:
+        model: what to call for `module`, as `World.share` gave it.
+        parts: where memory does not suffice for one of them, and the loss is per sample, so that their mean is the
+            whole batch's, there are twice as many from then on.
+    """
+
+    def __init__(self, world: World, module: nn.Module, model: nn.Module, policy: ViewPolicy,
+                 autocast: AbstractContextManager, pace: Pace, parts: int) -> None:
+        self.parts, self._pace = parts, pace
+        self._world, self._module, self._model, self._policy, self._autocast = world, module, model, policy, autocast
+        self._buffers = Buffers(module)
+        self._refused = ""
+        """What was said when memory did not suffice."""
+
+    def take(self, batch: Batch) -> Outcome:
+        """OutOfMemory, naming what would have fitted, where there is nothing to halve."""
+        self._buffers.keep()
+        while (outcome := self._tried(batch, self.parts)) is None:
+            if self._world.size > 1 or not is_per_sample(self._module) or 2 * self.parts > len(batch.case_ids):
+                raise self._no_room(batch)
+            self.parts *= 2
+            log.warning(f"out of memory: from here on each step takes its {len(batch.case_ids)} cases in {self.parts} "
+                        "parts; a loss that is per sample stays the same")
+        return outcome
+
+    def undo(self) -> None:
+        """Drops the gradients, and what the forward pass left in running statistics."""
+        self._module.zero_grad(set_to_none=True)
+        self._buffers.restore()
+
+    def norm(self) -> float:
+        """Of all gradients together."""
+        norm = nn.utils.get_total_norm(self._all())
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def clip(self, norm: float, greatest: float | None) -> None:
+        """Shrinks gradients of this norm to the greatest that they may have."""
+        if greatest is not None and norm > greatest:
+            torch._foreach_mul_(self._all(), greatest / norm)
+
+    def _all(self) -> list[Tensor]:
+        return [p.grad for p in self._module.parameters() if p.grad is not None]
+
+    def _tried(self, batch: Batch, parts: int) -> Outcome | None:
+        """None where memory did not suffice."""
+        try:
+            return self._pass(batch, parts)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._refused = str(error).partition("\n")[0][:200]
+        self.undo()  # not before the error is gone, whose traceback holds the tensors
+        gc.collect()
+        if self._world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _pass(self, batch: Batch, parts: int) -> Outcome:
+        self._module.zero_grad(set_to_none=True)
+        loss, health = 0.0, {}
+        cut = batch.parts(parts)
+        for number, part in enumerate(cut, start=1):
+            share = len(part.case_ids) / len(batch.case_ids)
+            with self._pace.augmenting():
+                views = self._policy(part.to(self._world.to_device))
+            with self._world.keeping_gradients(self._model, number < len(cut)):
+                with norms_explained(len(part.case_ids)), self._autocast:
+                    its_loss, its_health = self._model(views)
+                self._world.backward(its_loss * share if len(cut) > 1 else its_loss)
+            loss += its_loss.detach() * share
+            health = {name: health.get(name, 0.0) + figure * share for name, figure in its_health.items()}
+        return Outcome(float(loss), health)
+
+    def _no_room(self, batch: Batch) -> OutOfMemory:
+        cases, refused = len(batch.case_ids), self._refused
+        whole = cases * self._world.size
+        fitting = self._fitting(batch) if self._world.size == 1 else 0
+        if fitting:
+            found, smaller = f"a batch of {fitting} fitted when it was tried just now", f"train.batch_size={fitting}"
+        elif self._world.size > 1:
+            found, smaller = f"half of it, {whole // 2}, is the next to try", f"train.batch_size={whole // 2}"
+        else:
+            found, smaller = "not even one case fitted", "smaller views (augment.size, data.box.size)"
+        return OutOfMemory(
+            f"Out of memory with a batch of {whole}, {cases // self.parts} cases at a time on each device ({refused})",
+            expected=f"room for it; {found}",
+            remedy="go on from the checkpoint with the same command and train.checkpoint_activations=true (ViTs), "
+                   f"train.accumulate={2 * self.parts} (compares cases within smaller parts, unless the loss is per "
+                   f"sample) or more devices; or begin anew, in another --out, with {smaller}")
+
+    def _fitting(self, batch: Batch) -> int:
+        """The largest halving of the batch whose gradients fit, by trying; 0 where none does."""
+        cases = len(batch.case_ids) // 2
+        while cases:
+            found = self._tried(batch.parts(len(batch.case_ids) // cases)[0], 1)
+            self.undo()
+            if found:
+                return cases
+            cases //= 2
+        return 0
+
+
+class Buffers:
+    """A copy of a module's buffers, such as running statistics, as they were before a step."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._live = list(module.buffers())
+        self._kept = [buffer.clone() for buffer in self._live]
+
+    def keep(self) -> None:
+        torch._foreach_copy_(self._kept, self._live) if self._live else None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for live, kept in zip(self._live, self._kept, strict=True):
+            live.copy_(kept)
+
+
+def is_per_sample(module: nn.Module) -> bool:
+    """Whether the loss of a batch is the mean of its samples' own, so that it may be cut without changing it."""
+    return getattr(module, "per_sample", False) and not any(isinstance(m, _BatchNorm) for m in module.modules())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether CUDA, torch's CPU allocator, oneDNN or Python say that there is no more memory."""
+    signs = ("can't allocate memory", "out of memory", "could not create a primitive", "could not create a memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
