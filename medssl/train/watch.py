@@ -25,7 +25,7 @@ of an untrained network may be all alike."""
 START, SMOOTHED, SUSTAINED = 20, 20, 100
 """Steps: the mean loss of the first is its start; later losses are smoothed over so many, and must stay too high for so
 many: an AdamW run at a rate of 1 rose to 7 times its start, and was below it again 20 steps later."""
-GO_ON = "under another --out; train.watch=false trains on regardless"
+GO_ON = "under another --out; train.watch=false goes on regardless, in this folder"
 
 
 @dataclass

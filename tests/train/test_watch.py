@@ -84,7 +84,7 @@ def test_a_collapse_to_a_line_is_stopped(opened, no_stop_gradient):
     told = str(caught.value)
     for part in ("collapsed to a line: feature_std 0.", "effective_rank 1", "no better since step",
                  "Expected a feature_std near 1", "train.batch_size", "train.optim.lr", "augment.spatial",
-                 "objective.fix_predictor_lr=true", "train.watch=false", "another --out"):
+                 "objective.fix_predictor_lr=true", "train.watch=false", "another --out", "in this folder"):
         assert part in told
 
 
