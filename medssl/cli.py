@@ -16,6 +16,10 @@ from medssl.errors import ConfigError, MedsslError, Stopped
 if TYPE_CHECKING:
     import polars as pl
 
+    from medssl.data.source import Data
+    from medssl.train.onlook import Onlooker
+    from medssl.train.pretrain import PretrainConfig
+
 app = typer.Typer(
     name="medssl", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -222,7 +226,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     with Bar("prepare", quiet=not world.is_first) as progress:
         data = open_together(world, config.data, progress)
     with Bar("pretrain", config.train.steps, quiet=not world.is_first) as progress:
-        run(config, folder, data=data, progress=progress, world=world)
+        run(config, folder, data=data, progress=progress, world=world, onlookers=_onlookers(config, data))
     if world.is_first:
         draw_pretraining(folder, config, data)
         print(folder)
@@ -347,6 +351,17 @@ def demo(
     from medssl.demo import run_demo
 
     print(f"\nThe report: {run_demo(out, patients, only, overrides or [])}")
+
+
+def _onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
+    """The online probe and the live reconstructions, where labels and objective allow."""
+    from medssl.evaluate.online import online_probe
+    from medssl.report.live import live_pictures
+
+    cases = data.cases.filter(data.cases["split"] == "train")
+    offered = (online_probe(data, cases, config.augment, config.train.precision, config.online),
+               live_pictures(config, data, cases))
+    return [onlooker for onlooker in offered if onlooker]
 
 
 def _run_folder(recipe: Path) -> Path:

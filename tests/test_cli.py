@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_unreadable_file_is_an_error_of_check_and_a_listed_skip_of_prepare(medss
     assert "1 of 32 cases skipped" in error
     assert "Remedy: " in error
     assert str(broken.parent.name) not in error
+
+
+def test_a_pretraining_is_watched_by_labels_and_by_pictures(medssl: Terminal, xray: Path):
+    assert medssl("manifest", "data_manifests/chexpert.yaml", xray, "--out", "x.parquet")[0] == 0
+    small = [*TINY, *SMALL, "encoder.width=24", "encoder.depth=1", "encoder.heads=2",
+             "objective.decoder={width: 24, depth: 1, heads: 2}"]
+    recipe = ("pretrain", "pipelines/chexpert/mae.yaml", "data.manifest=x.parquet", "--out", "run", *small)
+    assert "'Malady' cannot be probed" in medssl.refused(*recipe, "online.labels=[Malady]")
+    assert medssl(*recipe)[0] == 0
+    told = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= line["knn"] <= 1 for line in told)
+    assert {name for line in told for name in line if name.startswith("knn.")}
+    assert Path("run/reconstructions.png").is_file()
 
 
 def test_missing_column(medssl: Terminal, xray: Path):

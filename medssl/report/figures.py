@@ -25,7 +25,7 @@ LOG_POINTS = 300
 """Bins a training curve is drawn with; longer logs show each bin's mean and range."""
 
 _HALO = [withStroke(linewidth=2.6, foreground=INK)]  # keeps a white line legible on white
-_NOT_HEALTH = {"step", "epoch", "lr", "seconds", *PACE}
+_NOT_HEALTH = {"step", "epoch", "lr", "seconds", "parts", *PACE}
 _DPI = 150
 
 
@@ -81,8 +81,12 @@ def difference_figure(curve: Curve, narrow: bool = False) -> Figure:
 
 
 def training_figure(log: pl.DataFrame, narrow: bool = False) -> Figure:
-    """The loss and every health figure of a pretrain log against the step; `log` has a row a logged step."""
-    names = [name for name, kind in log.schema.items() if kind.is_numeric() and name not in _NOT_HEALTH]
+    """The loss and every health figure of a pretrain log against the step; `log` has a row a logged step.
+
+    Of an online probe, whose figures are `knn` and `knn.<label>`, only the mean over labels.
+    """
+    names = [name for name, kind in log.schema.items()
+             if kind.is_numeric() and name not in _NOT_HEALTH and "." not in name]
     names = sorted((name for name in names if log[name].drop_nulls().len()), key=lambda name: name != "loss")
     with drawing():
         figure, panels = _panels(len(names), narrow, height=2.3)

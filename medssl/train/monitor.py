@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 PLAIN_EVERY = 10.0
 """Seconds between lines when the output is no terminal."""
-PACE = ("cases_per_second", "share_loading", "share_augmenting", "share_training", "memory_gib", "seconds_left")
+PACE = ("cases_per_second", "share_loading", "share_augmenting", "share_looking", "share_training", "memory_gib",
+        "seconds_left")
 """The figures of a `Pace`."""
 SHOWN = {"feature_std": "feature_std {:.2f}", "effective_rank": "rank {:.0f}", "accuracy": "accuracy {:.2f}",
          "contrastive_accuracy": "accuracy {:.2f}", "explained_variance": "explained {:.2f}", "knn": "knn {:.2f}",
@@ -110,7 +111,7 @@ class Pace:
         self._steps_left = steps_left
         self._began = self._since = time.perf_counter()
         self._steps = self._cases = 0
-        self._spent = {"loading": 0.0, "augmenting": 0.0}
+        self._spent = dict.fromkeys(("loading", "augmenting", "looking"), 0.0)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -128,6 +129,10 @@ class Pace:
         """Making its views."""
         return self._timed("augmenting")
 
+    def looking(self) -> AbstractContextManager[None]:
+        """What onlookers ask for."""
+        return self._timed("looking")
+
     def step(self, cases: int) -> None:
         """A step is done, with so many cases on all processes together."""
         self._steps += 1
@@ -138,9 +143,9 @@ class Pace:
         memory, the GPU's or else the process's own, and the seconds that the steps left will take."""
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
-        loading, augmenting = (spent / elapsed for spent in self._spent.values())
-        found = {"cases_per_second": self._cases / elapsed, "share_loading": loading, "share_augmenting": augmenting,
-                 "share_training": 1 - loading - augmenting, "memory_gib": memory_gib()}
+        shares = {f"share_{part}": spent / elapsed for part, spent in self._spent.items()}
+        found = {"cases_per_second": self._cases / elapsed, **shares, "share_training": 1 - sum(shares.values()),
+                 "memory_gib": memory_gib()}
         if self._steps_left is not None and self._steps:
             found["seconds_left"] = (now - self._began) / self._steps * (self._steps_left - self._steps)
         self._since, self._cases, self._spent = now, 0, dict.fromkeys(self._spent, 0.0)

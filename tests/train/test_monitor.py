@@ -230,13 +230,15 @@ def test_shares_of_the_time_sum_to_one_and_are_of_the_time_since_the_last_call(c
             clock[0] += 1.0
         with pace.augmenting():
             clock[0] += 2.0
-        clock[0] += 2.0
+        clock[0] += 1.0
+        with pace.looking():
+            clock[0] += 1.0
         pace.step(32)
     found = pace.figures()
     assert set(found) == set(PACE)
     assert found["cases_per_second"] == pytest.approx(4 * 32 / 20)
-    shares = [found[f"share_{part}"] for part in ("loading", "augmenting", "training")]
-    assert shares == pytest.approx([0.2, 0.4, 0.4])
+    shares = [found[f"share_{part}"] for part in ("loading", "augmenting", "looking", "training")]
+    assert shares == pytest.approx([0.2, 0.4, 0.2, 0.2])
     assert found["seconds_left"] == pytest.approx(6 * 5)
     clock[0] += 5.0
     pace.step(10)
