@@ -102,6 +102,7 @@ class _Run:
         self.metrics = Metrics(folder, self.done.step) if folder and world.is_first else None
         self.onlookers = list(onlookers) if world.is_first and not world.is_sharded else []
         self.look_every = (config.look_every or math.ceil(config.steps / 10)) if onlookers else config.steps
+        self.is_watched = config.watch and folder is not None  # a curve's point is judged however badly it learnt
         self.told: dict[str, float] = {}
 
     def go_on(self, signals: Signals, progress: Callable[..., None] | None) -> None:
@@ -166,7 +167,7 @@ class _Run:
         return dict(zip(outcome.health, self.world.mean(*map(float, outcome.health.values())), strict=True))
 
     def _watch(self, step: int, loss: float, health: dict[str, float]) -> None:
-        if not self.config.watch or self.done.refused:
+        if not self.is_watched or self.done.refused:
             return
         try:
             self.done.watch.see(step, loss, health)
