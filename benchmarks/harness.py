@@ -34,7 +34,8 @@ class Row:
 
     ratio: peer / ours, so that 3 is three times faster, or smaller, than the peer; low, high: its quartiles over the
     repeats; target: the least ratio that is asked for; ours_mib, peer_mib: the most memory that each held at once while
-    it worked, in MiB beyond what was there before, None where that could not be measured.
+    it worked, in MiB beyond what was there before, None where that could not be measured; machine: what it ran on, to
+    which `main` adds the computer.
     """
 
     name: str
@@ -136,10 +137,16 @@ def _agree(name: str, ours: Work, peers: Sequence[Peer]) -> None:
 
 def _row(name: str, ours: list[float], theirs: list[float], peer: Peer, mib: float | None) -> Row:
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, high = quartiles(ratios)
     mine, its = statistics.median(ours), statistics.median(theirs)
     return Row(name, mine, its, peer.name, its / mine, repeats=len(ours), low=low, high=high, target=peer.target,
                peer_mib=mib, versions={peer.package: peer.version})
+
+
+def quartiles(ratios: list[float]) -> tuple[float, float]:
+    """The first and the third; of a single ratio, itself."""
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return low, high
 
 
 def in_a_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -211,7 +218,8 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
 def _signed(row: Row) -> Row:
     packages = ("medssl", "numpy", "torch")
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return replace(row, machine=f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB",
+    machine = f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB"
+    return replace(row, machine=", ".join(filter(None, [machine, row.machine])),
                    versions={name: version(name) for name in packages} | row.versions)
 
 

@@ -33,7 +33,7 @@ def measure(settings: Settings) -> list[Row]:
     cases = TINY_CASES if settings.tiny else CASES
     write_set(settings.scratch, cases)
     curves = {name: in_a_fresh_process(work, settings.scratch)
-              for name, work in (("prepare", _prepare), ("train", _load))}
+              for name, work in (("prepare", prepare_set), ("train", _load))}
     _draw(curves, (settings.out or settings.scratch) / "memory.png")
     return [_row(name, samples, cases) for name, samples in curves.items()]
 
@@ -45,11 +45,12 @@ def _row(name: str, samples: Samples, cases: int) -> Row:
                f"after the first {SETTLED * cases:,.0f}", settled / highest, unit="MiB", target=0.95)
 
 
-def write_set(folder: Path, cases: int) -> None:
-    """Pictures of 32 × 32, and their manifest."""
+def write_set(folder: Path, cases: int, side: int = 32) -> None:
+    """Pictures of `side`², and their manifest."""
     (folder / "in").mkdir()
     for number in range(min(DISTINCT, cases)):
-        write_png(folder / f"in/{number:06d}.png", stream("memory", number).integers(0, 255, (32, 32)).astype(np.uint8))
+        picture = stream("memory", number).integers(0, 255, (side, side)).astype(np.uint8)
+        write_png(folder / f"in/{number:06d}.png", picture)
     for number in range(DISTINCT, cases):
         os.link(folder / f"in/{number % DISTINCT:06d}.png", folder / f"in/{number:06d}.png")
     card = Card.model_validate({"name": "memory", "about": "benchmark", "layout": "pattern", "kind": "image",
@@ -58,19 +59,20 @@ def write_set(folder: Path, cases: int) -> None:
     build(card, folder / "in", bytes(32)).save(folder / "m.parquet")
 
 
-def _prepare(folder: Path) -> Samples:
+def prepare_set(folder: Path) -> Samples:
+    """What `write_set` wrote, into a cache."""
     manifest, samples = Manifest.load(folder / "m.parquet"), []
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 100) == 0:
             samples.append((done, resident_mib()))
 
-    prepare(manifest, folder / "cache", _config(folder).prepare, progress=progress)
+    prepare(manifest, folder / "cache", data_config(folder).prepare, progress=progress)
     return samples
 
 
 def _load(folder: Path) -> Samples:
-    data = open_data(_config(folder))
+    data = open_data(data_config(folder))
     batch = min(BATCH, len(data.cases))
     loader = Loader(data.cache, data.cases["case_id"].to_list(), BoxConfig(), batch, seed=0)
     steps = len(data.cases) // batch
@@ -81,7 +83,7 @@ def _load(folder: Path) -> Samples:
     return samples
 
 
-def _config(folder: Path) -> DataConfig:
+def data_config(folder: Path) -> DataConfig:
     return DataConfig(manifest=folder / "m.parquet", cache=folder / "cache", prepare=PrepareConfig(intensity="range"))
 
 

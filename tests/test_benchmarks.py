@@ -20,8 +20,14 @@ TOPICS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - HELPERS)
 sys.path.insert(0, str(BENCHMARKS))
 import harness  # noqa: E402
 import meter  # noqa: E402
+import plain_simsiam  # noqa: E402
 import remote  # noqa: E402
 import report  # noqa: E402
+
+from medssl.models import build_encoder  # noqa: E402
+from medssl.models.cnn import ResNetEncoder  # noqa: E402
+from medssl.objectives.simsiam import SimSiam  # noqa: E402
+from medssl.types import Views  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,14 @@ def test_a_topic_runs_alone_and_writes_its_rows(results, topic, monkeypatch):
             assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
         if row["unit"] == "ms":
             assert row["ours_mib"] >= 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_without_a_card_the_gpus_benchmark_says_so_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path)])
+    runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    assert "no GPU here" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_topic_stands_in_the_page_and_in_the_makefile():
@@ -132,6 +146,17 @@ def test_an_environment_that_is_missing_is_told_of_with_the_command_that_makes_i
     assert row.note == "lightly is not installed: make .venv-lightly"
     assert "\n.venv-lightly\n" in (ROOT / ".gitignore").read_text()
     assert re.search(r"^LIGHTLY := \.venv-lightly$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_plain_simsiam_computes_what_medssls_does():
+    torch.manual_seed(0)
+    ours = SimSiam(build_encoder(ResNetEncoder.Config()), SimSiam.Config(width=64))
+    plain = plain_simsiam.PlainSimSiam(64)
+    for its, mine in zip(plain.parameters(), ours.parameters(), strict=True):
+        torch.nn.init.normal_(mine, std=0.1)
+        its.data.copy_(mine)
+    views = tuple(torch.randn(2, 4, 1, 64, 64))
+    torch.testing.assert_close(plain(*views), ours(Views(views))[0], rtol=1e-4, atol=1e-5)
 
 
 def test_no_peer_is_imported_by_medssl():

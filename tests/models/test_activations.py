@@ -84,6 +84,14 @@ def test_a_sample_that_skipped_a_block_skips_it_again():
     assert not torch.equal(first, loss())
 
 
+def test_a_compiled_step_is_still_one_graph():
+    mae, loss = masked()
+    checkpoint_activations(mae)
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(loss)()
+    assert explained.graph_break_count == 0, [reason.reason for reason in explained.break_reasons]
+
+
 def test_a_batch_norm_would_track_twice_so_it_is_refused_with_the_way_out():
     with pytest.raises(ConfigError, match=r"ResNetEncoder.*statistics twice.*train\.checkpoint_activations=false"):
         checkpoint_activations(encoder(RESNET))
