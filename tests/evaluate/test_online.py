@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_sets import SMALL
 from torch import Tensor, nn
 
@@ -19,7 +22,7 @@ from medssl.evaluate.online import Half, Label, neighbours_score, online_probe
 from medssl.metrics.classify import auroc
 from medssl.rng import stream
 from medssl.train.onlook import OnlineConfig, Sight
-from medssl.train.pretrain import PretrainConfig, fitted_objective
+from medssl.train.pretrain import PretrainConfig, fitted_objective, pretrain
 
 COUNT = 80
 
@@ -159,3 +162,17 @@ def test_it_leaves_the_module_and_the_random_numbers_as_they_are(discs: DataConf
     online_probe(data, train, config.augment, "float32", OnlineConfig())(module, 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("how", ["knn", "linear"])
+def test_a_run_that_is_probed_learns_what_it_would_have_learnt(discs: DataConfig, tmp_path: Path, how: str):
+    config = PretrainConfig.model_validate({**SMALL, "data": discs, "online": {"how": how}})
+    data = open_data(discs)
+    train = data.cases.filter(pl.col("split") == "train")
+    onlooker = online_probe(data, train, config.augment, config.train.precision, config.online)
+    for name, onlookers in (("probed", [onlooker]), ("alone", [])):
+        pretrain(config, tmp_path / name, data=data, onlookers=onlookers)
+    told = [json.loads(line) for line in (tmp_path / "probed/metrics.jsonl").read_text().splitlines()]
+    assert all({how, f"{how}.Bright", f"{how}.Radius"} <= line.keys() for line in told)
+    probed, alone = (load_file(tmp_path / name / "model.safetensors") for name in ("probed", "alone"))
+    assert all(torch.equal(probed[key], alone[key]) for key in alone)
