@@ -20,6 +20,7 @@ from medssl.errors import ConfigError
 from medssl.evaluate import online
 from medssl.evaluate.online import Half, Label, neighbours_score, online_probe
 from medssl.metrics.classify import auroc
+from medssl.recipe import load_recipe
 from medssl.rng import stream
 from medssl.train.onlook import OnlineConfig, Sight
 from medssl.train.pretrain import PretrainConfig, fitted_objective, pretrain
@@ -124,6 +125,11 @@ def test_where_nothing_can_be_judged_nobody_looks(given, labels, caplog):
     if labels:
         with pytest.raises(ConfigError, match="there are none.*online.how=off"):
             given(table(**labels), labels=tuple(labels))
+
+
+def test_off_may_be_said_in_a_recipe():
+    recipe = load_recipe("pipelines/phantom_xray/simsiam.yaml", "pretrain", ["online.how=off"])
+    assert recipe.online.how == "off"
 
 
 def test_off_is_off_and_labels_are_chosen_by_name(given):
