@@ -28,10 +28,10 @@ PLAIN_EVERY = 10.0
 PACE = ("cases_per_second", "share_loading", "share_augmenting", "share_looking", "share_training", "memory_gib",
         "seconds_left")
 """The figures of a `Pace`."""
-SHOWN = {"feature_std": "feature_std {:.2f}", "effective_rank": "rank {:.0f}", "accuracy": "accuracy {:.2f}",
-         "contrastive_accuracy": "accuracy {:.2f}", "explained_variance": "explained {:.2f}", "knn": "knn {:.2f}",
-         "linear": "linear {:.2f}", "cases_per_second": "{:.3g} cases/s", "share_training": "{:.0%} training",
-         "memory_gib": "{:.1f} GiB"}
+SHOWN = {"feature_std": "feature_std {}", "effective_rank": "rank {}", "accuracy": "accuracy {}",
+         "contrastive_accuracy": "accuracy {}", "explained_variance": "explained {}", "knn": "knn {}",
+         "linear": "linear {}", "cases_per_second": "{} cases/s", "share_training": "{} % training",
+         "memory_gib": "{} GiB"}
 """What a live line has room for, and how it is written."""
 
 
@@ -97,8 +97,14 @@ def spell(seconds: float) -> str:
 
 def note_of(loss: float, figures: Mapping[str, float]) -> str:
     """The live line's end, of a loss and any figures: 'loss 0.412 · feature_std 0.83 · rank 41 · 512 cases/s'."""
-    return " · ".join([f"loss {loss:.3g}", *(text.format(figures[name]) for name, text in SHOWN.items()
-                                             if name in figures)])
+    shown = [text.format(_brief(figures[name] * (100 if "%" in text else 1)))
+             for name, text in SHOWN.items() if name in figures]
+    return " · ".join([f"loss {_brief(loss)}", *shown])
+
+
+def _brief(value: float) -> str:
+    """Three digits, thousands written out."""
+    return f"{value:.3g}" if not 1000 <= abs(value) < 1e6 else f"{value:.0f}"
 
 
 class Pace:

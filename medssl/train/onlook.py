@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 from torch import nn
 
 from medssl.config import Config
@@ -36,3 +36,8 @@ class OnlineConfig(Config):
     """So many labelled cases are looked at, at most."""
     seed: int = 0
     """Which cases those are, and in which half each patient is."""
+
+    @field_validator("how", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, how: object) -> object:
+        return "off" if how is False else how  # YAML takes it for a truth value

@@ -17,8 +17,8 @@ RANK = 1.05
 blows a collapsed embedding up again: without stop-gradient feature_std stays at 0.26 to 0.8, and the rank goes to 1.00
 to 1.04. Runs that learn had 1.1 or more, even on discs of which little is to be known but whether they are bright, and
 1.03 in single looks at 8 cases."""
-BEST_RANK = 2.0
-"""A rank that never was above this tells nothing: of two samples it is always 1."""
+BEST_RANK = 3.0
+"""A rank that never was above this tells nothing: of two samples it is 1, of four at most 3, by chance near 1."""
 LOOKS, STEPS = 5, 50
 """A collapse is so many looks old, and so many steps; ten times as many where the embedding never was sound: features
 of an untrained network may be all alike."""

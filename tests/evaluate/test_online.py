@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_sets import SMALL
 from torch import Tensor, nn
 
@@ -17,9 +20,10 @@ from medssl.errors import ConfigError
 from medssl.evaluate import online
 from medssl.evaluate.online import Half, Label, neighbours_score, online_probe
 from medssl.metrics.classify import auroc
+from medssl.recipe import load_recipe
 from medssl.rng import stream
 from medssl.train.onlook import OnlineConfig, Sight
-from medssl.train.pretrain import PretrainConfig, fitted_objective
+from medssl.train.pretrain import PretrainConfig, fitted_objective, pretrain
 
 COUNT = 80
 
@@ -123,6 +127,11 @@ def test_where_nothing_can_be_judged_nobody_looks(given, labels, caplog):
             given(table(**labels), labels=tuple(labels))
 
 
+def test_off_may_be_said_in_a_recipe():
+    recipe = load_recipe("pipelines/phantom_xray/simsiam.yaml", "pretrain", ["online.how=off"])
+    assert recipe.online.how == "off"
+
+
 def test_off_is_off_and_labels_are_chosen_by_name(given):
     cases = table(Edema=[float(n % 2) for n in range(COUNT)], EF=[float(n) for n in range(COUNT)])
     assert given(cases, how="off") is None
@@ -159,3 +168,17 @@ def test_it_leaves_the_module_and_the_random_numbers_as_they_are(discs: DataConf
     online_probe(data, train, config.augment, "float32", OnlineConfig())(module, 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("how", ["knn", "linear"])
+def test_a_run_that_is_probed_learns_what_it_would_have_learnt(discs: DataConfig, tmp_path: Path, how: str):
+    config = PretrainConfig.model_validate({**SMALL, "data": discs, "online": {"how": how}})
+    data = open_data(discs)
+    train = data.cases.filter(pl.col("split") == "train")
+    onlooker = online_probe(data, train, config.augment, config.train.precision, config.online)
+    for name, onlookers in (("probed", [onlooker]), ("alone", [])):
+        pretrain(config, tmp_path / name, data=data, onlookers=onlookers)
+    told = [json.loads(line) for line in (tmp_path / "probed/metrics.jsonl").read_text().splitlines()]
+    assert all({how, f"{how}.Bright", f"{how}.Radius"} <= line.keys() for line in told)
+    probed, alone = (load_file(tmp_path / name / "model.safetensors") for name in ("probed", "alone"))
+    assert all(torch.equal(probed[key], alone[key]) for key in alone)

@@ -217,10 +217,12 @@ def test_spells(seconds, told):
 
 
 def test_a_note_tells_what_there_is_and_no_more():
-    figures = {"cases_per_second": 511.7, "effective_rank": 41.2, "feature_std": 0.829, "share_training": 0.931,
-               "memory_gib": 2.11, "share_loading": 0.05, "knn.Edema": 0.7}
-    assert note_of(0.4123, figures) == "loss 0.412 · feature_std 0.83 · rank 41 · 512 cases/s · 93% training · 2.1 GiB"
+    figures = {"cases_per_second": 5117.3, "effective_rank": 41.2, "feature_std": 0.8291, "share_training": 0.9312,
+               "memory_gib": 2.114, "share_loading": 0.05, "knn.Edema": 0.7}
+    told = "loss 0.412 · feature_std 0.829 · rank 41.2 · 5117 cases/s · 93.1 % training · 2.11 GiB"
+    assert note_of(0.4123, figures) == told
     assert note_of(2.0, {}) == "loss 2"
+    assert note_of(1.5e18, {}) == "loss 1.5e+18"
 
 
 def test_shares_of_the_time_sum_to_one_and_are_of_the_time_since_the_last_call(clock):
