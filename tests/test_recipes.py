@@ -122,6 +122,26 @@ def test_pretraining_is_found_beside_the_recipe_that_names_it(tmp_path: Path):
     assert config.arms["simsiam"].pretrain.data.manifest == Path("mine.parquet")
 
 
+def test_an_arm_changes_the_recipe_that_its_pretraining_extends(tmp_path: Path):
+    base, child = tmp_path / "base.yaml", tmp_path / "deeper/child.yaml"
+    child.parent.mkdir()
+    base.write_text(f"""
+extends: {PIPELINES / 'nih_cxr/curve.yaml'}
+arms:
+  simsiam: {{pretrain: {{share: 0.5}}}}
+  tenth: {{pretrain: {{extends: {PIPELINES / 'nih_cxr/simsiam.yaml'}, share: 0.1, train: {{steps: 7}}}}}}
+""")
+    (child.parent / "mine.yaml").write_text(f"extends: {PIPELINES / 'nih_cxr/simclr.yaml'}\ntitle: mine\n")
+    child.write_text("extends: ../base.yaml\narms: {tenth: {pretrain: {extends: mine.yaml, seed: 3}}}\n")
+    arms = load_recipe(base, "curve", ["data.manifest=mine.parquet", "arms.tenth.pretrain.train.batch_size=9"]).arms
+    assert (arms["simsiam"].pretrain.share, arms["simsiam"].pretrain.train.steps) == (0.5, 1000)
+    tenth = arms["tenth"].pretrain
+    assert (tenth.share, tenth.train.steps, tenth.train.batch_size) == (0.1, 7, 9)
+    assert (tenth.train.optim.lr, tenth.data.manifest) == (0.1, Path("mine.parquet"))
+    other = load_recipe(child, "curve").arms["tenth"].pretrain
+    assert (other.title, other.seed, other.share, other.objective.name) == ("mine", 3, 1.0, "simclr")
+
+
 def test_one_override_reaches_every_pretraining():
     config = load_recipe(PIPELINES / "phantom_xray/curve.yaml", "curve", ["pretrain.train.steps=7", "train.steps=5"])
     assert config.arms["simsiam"].pretrain.train.steps == 7

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
+from medssl.data.fraction import nested_fractions
 from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ConfigError
@@ -45,6 +47,8 @@ class PretrainConfig(Config):
     objective: ObjectiveConfig
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the unlabelled training patients to learn from; with the same seed a smaller one lies within a larger."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -61,11 +65,12 @@ def pretrain(
     """Trains without labels, and leaves a run folder with model.safetensors; a finished folder is left as it is.
 
     Args:
-        patients: pseudonyms of those who may be seen; by default the train split's.
+        patients: pseudonyms of those who may be seen, of whom `config.share` are; by default the train split's.
         data: the opened `config.data`, where the caller has it already.
     """
     data = data or open_data(config.data)
     cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
+    cases = _shared(cases, config.share, config.seed)
     open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
              patients=cases["patient_id"].n_unique())
     if (out / "model.json").is_file():
@@ -86,6 +91,15 @@ def pretrain(
         description = with_origin(description, start)
     save_model(out, module.parts(), description | {"objective": config.objective.model_dump(mode="json")})
     return out
+
+
+def _shared(cases: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
+    """The cases of a share of their patients."""
+    if share == 1:
+        return cases
+    patients = cases["patient_id"].unique().to_list()
+    drawn = nested_fractions(patients, [""] * len(patients), [share], seed, "unlabelled patients")[share]
+    return cases.filter(pl.col("patient_id").is_in(drawn))
 
 
 def fitted_objective(config: PretrainConfig, data: Data, start: Start | None) -> tuple[Objective, str]:
