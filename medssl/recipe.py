@@ -1,9 +1,9 @@
 """Recipes: YAML files that compose the steps' own Configs. This module holds no setting of its own.
 
 `step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, and changes what
-is written here. An arm's `pretrain: other.yaml` stands for that whole recipe, `pretrain: {extends: other.yaml, ...}` for
-that recipe changed. All these paths begin at the recipe that holds them, those of overrides where the command is given.
-Overrides come last: `pretrain.key=value` is for every arm that pretrains, and `arms.name=null` leaves an arm out.
+is written here. An arm's `pretrain: other.yaml` stands for that whole recipe, `pretrain: {extends: other.yaml, ...}`
+for that recipe changed. All these paths begin at the recipe that holds them, those of overrides where the command is
+given. Overrides come last: `pretrain.key=value` is for every arm that pretrains, and `arms.name=null` leaves an arm out.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged; anything else is replaced, as is a mapping whose `name` changes, or that extends a recipe."""
+    """Mappings are merged; all else is replaced, as is a mapping whose `name` changes, or that extends a recipe."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)

@@ -29,7 +29,8 @@ def nested_fractions(
 
     patients, strata: of equal length, each patient once; with labels as strata, every label is represented as early as
     proportion allows. Every stratum holds its proportionate number within ±1. The same patients and seed give the same
-    draws in whatever order they come; another `name`, others. Raises ConfigError for a fraction outside (0, 1] or fewer than 2 patients.
+    draws in whatever order they come, and others under another `name`. Raises ConfigError for a fraction outside (0, 1]
+    or fewer than 2 patients.
     """
     wrong = [f for f in fractions if not 0 < f <= 1]
     if wrong:

@@ -48,7 +48,7 @@ class PretrainConfig(Config):
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
     share: float = Field(1.0, gt=0, le=1)
-    """Share of the unlabelled training patients to learn from; with the same seed a smaller one lies within a larger."""
+    """Share of the training patients to learn from; with the same seed, a smaller one lies within a larger."""
     seed: int = 0
 
     @model_validator(mode="after")
