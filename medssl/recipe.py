@@ -3,7 +3,7 @@
 `step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, and changes what
 is written here. An arm's `pretrain: other.yaml` stands for that whole recipe, `pretrain: {extends: other.yaml, ...}`
 for that recipe changed. All these paths begin at the recipe that holds them, those of overrides where the command is
-given. Overrides come last: `pretrain.key=value` is for every arm that pretrains, and `arms.name=null` leaves an arm out.
+given. Overrides come last: `pretrain.key=value` is for every arm that pretrains, `arms.name=null` leaves an arm out.
 """
 
 from __future__ import annotations

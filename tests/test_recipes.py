@@ -54,7 +54,8 @@ def _pretrained(init: Path, manifests: dict[str, Path], smoke_folder: Path) -> P
     """A two-step run of the recipe that `init: runs/<folder>/<name>` stands for."""
     recipe = f"{init.parent.name}/{init.name}.yaml"
     assert recipe in RECIPES, f"init names {init}, which no recipe makes"
-    config = load_recipe(PIPELINES / recipe, "pretrain", _overrides(recipe, manifests, smoke_folder))
+    shallow = ["encoder.depth=1"] if load_any(PIPELINES / recipe).encoder.name == "vit" else []
+    config = load_recipe(PIPELINES / recipe, "pretrain", [*_overrides(recipe, manifests, smoke_folder), *shallow])
     return pretrain(config, smoke_folder / init.parent.name / init.name)
 
 
@@ -96,6 +97,8 @@ def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifes
     if any(arm.pretrain for arm in config.arms.values()):
         overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
     for name, arm in config.arms.items():
+        if arm.pretrain and arm.pretrain.encoder.name == "vit":
+            overrides.append(f"arms.{name}.pretrain.encoder.depth=1")
         if arm.init:
             overrides.append(f"arms.{name}.init={_pretrained(arm.init, manifests, smoke_folder)}")
     small = load_recipe(PIPELINES / recipe, "curve", overrides)

@@ -41,9 +41,9 @@ class Axis:
     @property
     def budget(self) -> str:
         """What the arms' pretrainings had alike: images seen, steps, both or neither."""
-        held = [f"{values[0]:,} {name} each" for name, values in (("steps", self.steps), ("images seen", self.images))
+        held = [f"{values[0]:,} {name}" for name, values in (("steps", self.steps), ("images seen", self.images))
                 if max(values) <= min(values) * (1 + EQUAL)]
-        return " and ".join(held) or "neither steps nor images seen held equal"
+        return f"{' and '.join(held)} each" if held else "neither steps nor images seen held equal"
 
 
 def axes_of(curve: Curve) -> list[Axis]:

@@ -34,9 +34,9 @@ def told(*tests: tuple[float, float | None], axis: Axis = MODEL) -> str:
 
 def test_a_difference_is_told_where_it_was_shown_and_only_there():
     assert told((0.05, 0.004), (0.02, 0.3)) == (
-        "Model size, from 0.116 to 6.34 million parameters (100 steps each and 3,200 images seen each): larger was "
-        "better at 10 % of the labels (+0.050, 95 % interval +0.020 to +0.080; corrected p = 0.004); no difference could "
-        "be shown at 100 % of the labels (+0.020, 95 % interval −0.010 to +0.050; corrected p = 0.3). Corrected for 2 "
+        "Model size, from 0.116 to 6.34 million parameters (100 steps and 3,200 images seen each): larger was better "
+        "at 10 % of the labels (+0.050, 95 % interval +0.020 to +0.080; corrected p = 0.004); no difference could be "
+        "shown at 100 % of the labels (+0.020, 95 % interval −0.010 to +0.050; corrected p = 0.3). Corrected for 2 "
         "fractions.")
     assert "larger was worse at 10 % of the labels (−0.050" in told((-0.05, 0.004), (0.02, 0.3))
 
@@ -84,7 +84,7 @@ def test_a_curve_tells_its_sizes_and_compares_the_ends(discs: DataConfig, tmp_pa
               for arm in ("all", "wide")]
     assert model["sizes"] == counts
     assert (patients["arms"], patients["sizes"]) == (["some", "frozen"], [6, 24])
-    assert patients["budget"] == "2 steps each and 16 images seen each"
+    assert patients["budget"] == "2 steps and 16 images seen each"
     ends = pl.read_parquet(tmp_path / "scaling.parquet")
     assert ends.select("axis", "arm", "baseline", "fraction").rows() == [
         ("model", "wide", "frozen", 0.5), ("model", "wide", "frozen", 1.0),
@@ -92,5 +92,6 @@ def test_a_curve_tells_its_sizes_and_compares_the_ends(discs: DataConfig, tmp_pa
     mean = {(row["arm"], row["fraction"]): row["mean"] for row in
             pl.read_parquet(tmp_path / "summary.parquet").filter(pl.col("metric") == "auroc").iter_rows(named=True)}
     for row in ends.iter_rows(named=True):
-        assert row["difference"] == pytest.approx(mean[row["arm"], row["fraction"]] - mean[row["baseline"], row["fraction"]])
+        largest, smallest = (mean[row[end], row["fraction"]] for end in ("arm", "baseline"))
+        assert row["difference"] == pytest.approx(largest - smallest)
         assert row["low"] < row["difference"] < row["high"]
