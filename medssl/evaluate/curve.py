@@ -60,7 +60,7 @@ class ArmConfig(Config):
     init: Path | None = None
     """A finished pretraining run, or a local file of foreign weights."""
     pretrain: PretrainConfig | None = None
-    """A pretraining recipe (its path, in YAML), run by the curve on each fold's training patients."""
+    """A pretraining recipe (in YAML its path, or {extends: path} and changes), run on each fold's training patients."""
     weights_of: str | None = None
     """The same pretrained weights as that arm."""
     like: str | None = None
