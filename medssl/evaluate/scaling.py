@@ -71,8 +71,8 @@ def told_in_words(experiment: Experiment, summary: pl.DataFrame, ends: pl.DataFr
 
 
 def size_in_words(size: float) -> str:
-    """Three digits that count: 0.116, 6.34, 128, 65,500."""
-    return f"{float(f'{size:.3g}'):,.10g}"
+    """0.116, 6.34, 48.5, 303, 64,534: at least three digits that count."""
+    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
 
 
 _OUTCOMES = {
@@ -83,25 +83,27 @@ _OUTCOMES = {
 
 
 def _axis(curve: Curve, name: str, arms: Sequence[str]) -> Axis:
-    recipes = {arm: curve.config.pretraining(arm) for arm in arms}
-    size = {"model": lambda arm: _parameters(curve, arm) / 1e6, "patients": lambda arm: _patients_seen(curve, arm),
-            "batch": lambda arm: recipes[arm].train.batch_size}[name]
-    sizes = {arm: size(arm) for arm in arms}
+    size_of = {"model": _parameters, "patients": _patients_seen, "batch": _batch_size}[name]
+    sizes = {arm: size_of(curve, arm) for arm in arms}
     ordered = sorted(arms, key=sizes.get)
-    steps = [recipes[arm].train.steps for arm in ordered]
-    images = [recipes[arm].train.steps * recipes[arm].train.batch_size for arm in ordered]
-    return Axis(name, ordered, [sizes[arm] for arm in ordered], steps, images)
+    budgets = [curve.config.pretraining(arm).train for arm in ordered]
+    return Axis(name, ordered, [sizes[arm] for arm in ordered], [train.steps for train in budgets],
+                [train.steps * train.batch_size for train in budgets])
 
 
-def _parameters(curve: Curve, arm: str) -> int:
+def _parameters(curve: Curve, arm: str) -> float:
     recipe = curve.config.pretraining(arm)
     encoder = fitted_encoder(curve.encoder_config(arm), curve.data.read_as(recipe.data), recipe.augment)
-    return sum(parameter.numel() for parameter in encoder.parameters())
+    return sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
 
 
 def _patients_seen(curve: Curve, arm: str) -> float:
     seen = [read_provenance(curve.weights(arm, fold.index))["patients"] for fold in curve.folds]
     return sum(seen) / len(seen)
+
+
+def _batch_size(curve: Curve, arm: str) -> float:
+    return curve.config.pretraining(arm).train.batch_size
 
 
 def _with_ends(experiment: Experiment, axis: Axis) -> Experiment:

@@ -217,7 +217,7 @@ def _read_table(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFra
     if missing:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}", expected=f"{', '.join(columns)}",
                        remedy=remedy)
-    return table.select(columns)
+    return table
 
 
 def _read_log(path: Path, remedy: str) -> pl.DataFrame:

@@ -59,8 +59,8 @@ def test_the_budget_is_told_as_it_was(steps, batches, words):
     assert Axis("batch", ["a", "b"], list(batches), list(steps), images).budget == words
 
 
-@pytest.mark.parametrize(("size", "text"), [(0.116304, "0.116"), (85.6, "85.6"), (303.3, "303"), (128, "128"),
-                                            (64534, "64,500")])
+@pytest.mark.parametrize(("size", "text"), [(0.116304, "0.116"), (48.5, "48.5"), (302.6, "303"), (32, "32"),
+                                            (2048, "2,048"), (64534, "64,534")])
 def test_sizes_in_words(size, text):
     assert size_in_words(size) == text
 
