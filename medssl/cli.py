@@ -357,8 +357,9 @@ def _onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
     """The online probe and the live reconstructions, where labels and objective allow."""
     from medssl.evaluate.online import online_probe
     from medssl.report.live import live_pictures
+    from medssl.train.pretrain import learnt_from
 
-    cases = data.cases.filter(data.cases["split"] == "train")
+    cases = learnt_from(config, data)
     offered = (online_probe(data, cases, config.augment, config.train.precision, config.online),
                live_pictures(config, data, cases))
     return [onlooker for onlooker in offered if onlooker]

@@ -1,9 +1,9 @@
 """Recipes: YAML files that compose the steps' own Configs. This module holds no setting of its own.
 
 `step:` names the step (pretrain, finetune, curve). `extends: other.yaml` starts from another recipe, and changes what
-is written here. An arm's `pretrain: other.yaml` stands for that whole recipe. Both paths begin at the recipe that holds
-them, those of overrides where the command is given. Overrides come last: `pretrain.key=value` is for every arm that
-pretrains, and `arms.name=null` leaves an arm out.
+is written here. An arm's `pretrain: other.yaml` stands for that whole recipe, `pretrain: {extends: other.yaml, ...}`
+for that recipe changed. All these paths begin at the recipe that holds them, those of overrides where the command is
+given. Overrides come last: `pretrain.key=value` is for every arm that pretrains, `arms.name=null` leaves an arm out.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def shipped_folder(name: str) -> Path:
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     data = read_yaml(path)
     for arm in _arms(data).values():
-        if isinstance(arm.get("pretrain"), str):  # lies beside the recipe that names it, whoever extends that one
-            arm["pretrain"] = str((path.parent / arm["pretrain"]).absolute())
+        if named := _named(arm):  # lies beside the recipe that names it, whoever extends that one
+            arm["pretrain"] = named | {"extends": str((path.parent / str(named["extends"])).absolute())}
     parent = data.pop("extends", None)
     if parent is None:
         return data
@@ -81,12 +81,12 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged; anything else is replaced, as is a mapping whose `name` changes."""
+    """Mappings are merged; all else is replaced, as is a mapping whose `name` changes, or that extends a recipe."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
-        same_kind = both and value.get("name", old.get("name")) == old.get("name")
+        same_kind = both and value.get("name", old.get("name")) == old.get("name") and "extends" not in value
         merged[key] = _merged(old, value) if same_kind else value
     return merged
 
@@ -95,6 +95,14 @@ def _arms(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The arms that are mappings; what else stands there is left to the validation."""
     arms = data.get("arms")
     return {name: arm for name, arm in arms.items() if isinstance(arm, dict)} if isinstance(arms, dict) else {}
+
+
+def _named(arm: dict[str, Any]) -> dict[str, Any] | None:
+    """The recipe that an arm's `pretrain` names, under `extends`, and what it changes; None where it names none."""
+    given = arm.get("pretrain")
+    if isinstance(given, str):
+        return {"extends": given}
+    return given if isinstance(given, dict) and "extends" in given else None
 
 
 def _require_known_arms(recipe: Path, overrides: list[str]) -> None:
@@ -129,8 +137,8 @@ def _for_every_arm(override: str, data: dict[str, Any]) -> list[str]:
 def _with_pretrains(data: dict[str, Any]) -> dict[str, Any]:
     """Puts the whole recipe where an arm names one by its path, so that `arms.x.pretrain.key=value` finds its place."""
     for arm in _arms(data).values():
-        if isinstance(arm.get("pretrain"), str):
-            recipe = _read(find(arm["pretrain"]))
+        if named := _named(arm):
+            recipe = _merged(_read(find(str(named["extends"]))), {k: v for k, v in named.items() if k != "extends"})
             arm["pretrain"] = {**recipe, "data": {**recipe.get("data", {}), **_shared(data)}}
     return data
 

@@ -54,7 +54,8 @@ def _pretrained(init: Path, manifests: dict[str, Path], smoke_folder: Path) -> P
     """A two-step run of the recipe that `init: runs/<folder>/<name>` stands for."""
     recipe = f"{init.parent.name}/{init.name}.yaml"
     assert recipe in RECIPES, f"init names {init}, which no recipe makes"
-    config = load_recipe(PIPELINES / recipe, "pretrain", _overrides(recipe, manifests, smoke_folder))
+    shallow = ["encoder.depth=1"] if load_any(PIPELINES / recipe).encoder.name == "vit" else []
+    config = load_recipe(PIPELINES / recipe, "pretrain", [*_overrides(recipe, manifests, smoke_folder), *shallow])
     return pretrain(config, smoke_folder / init.parent.name / init.name)
 
 
@@ -96,6 +97,8 @@ def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifes
     if any(arm.pretrain for arm in config.arms.values()):
         overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
     for name, arm in config.arms.items():
+        if arm.pretrain and arm.pretrain.encoder.name == "vit":
+            overrides.append(f"arms.{name}.pretrain.encoder.depth=1")
         if arm.init:
             overrides.append(f"arms.{name}.init={_pretrained(arm.init, manifests, smoke_folder)}")
     small = load_recipe(PIPELINES / recipe, "curve", overrides)
@@ -120,6 +123,26 @@ def test_pretraining_is_found_beside_the_recipe_that_names_it(tmp_path: Path):
     assert config.seeds == 2
     assert config.arms["simsiam"].pretrain.objective.name == "simsiam"
     assert config.arms["simsiam"].pretrain.data.manifest == Path("mine.parquet")
+
+
+def test_an_arm_changes_the_recipe_that_its_pretraining_extends(tmp_path: Path):
+    base, child = tmp_path / "base.yaml", tmp_path / "deeper/child.yaml"
+    child.parent.mkdir()
+    base.write_text(f"""
+extends: {PIPELINES / 'nih_cxr/curve.yaml'}
+arms:
+  simsiam: {{pretrain: {{share: 0.5}}}}
+  tenth: {{pretrain: {{extends: {PIPELINES / 'nih_cxr/simsiam.yaml'}, share: 0.1, train: {{steps: 7}}}}}}
+""")
+    (child.parent / "mine.yaml").write_text(f"extends: {PIPELINES / 'nih_cxr/simclr.yaml'}\ntitle: mine\n")
+    child.write_text("extends: ../base.yaml\narms: {tenth: {pretrain: {extends: mine.yaml, seed: 3}}}\n")
+    arms = load_recipe(base, "curve", ["data.manifest=mine.parquet", "arms.tenth.pretrain.train.batch_size=9"]).arms
+    assert (arms["simsiam"].pretrain.share, arms["simsiam"].pretrain.train.steps) == (0.5, 1000)
+    tenth = arms["tenth"].pretrain
+    assert (tenth.share, tenth.train.steps, tenth.train.batch_size) == (0.1, 7, 9)
+    assert (tenth.train.optim.lr, tenth.data.manifest) == (0.1, Path("mine.parquet"))
+    other = load_recipe(child, "curve").arms["tenth"].pretrain
+    assert (other.title, other.seed, other.share, other.objective.name) == ("mine", 3, 1.0, "simclr")
 
 
 def test_one_override_reaches_every_pretraining():

@@ -22,20 +22,22 @@ LEAST_PATIENTS = 2
 
 
 def nested_fractions(
-    patients: Sequence[str], strata: Sequence[Hashable], fractions: Sequence[float], seed: int
+    patients: Sequence[str], strata: Sequence[Hashable], fractions: Sequence[float], seed: int,
+    name: str = "label fractions",
 ) -> dict[float, list[str]]:
     """Draws round(f·n) of n patients for each fraction f (halves up, at least 2), smaller draws within larger ones.
 
     patients, strata: of equal length, each patient once; with labels as strata, every label is represented as early as
     proportion allows. Every stratum holds its proportionate number within ±1. The same patients and seed give the same
-    draws in whatever order they come. Raises ConfigError for a fraction outside (0, 1] or fewer than 2 patients.
+    draws in whatever order they come, and others under another `name`. Raises ConfigError for a fraction outside (0, 1]
+    or fewer than 2 patients.
     """
     wrong = [f for f in fractions if not 0 < f <= 1]
     if wrong:
         raise ConfigError(f"Label fraction {wrong[0]}", expected="a share in (0, 1]", remedy="write 0.05 for 5 %")
     if len(patients) < LEAST_PATIENTS:
         raise ConfigError(f"{len(patients)} patient(s) to draw label fractions from", expected="at least 2 patients")
-    groups = shuffled_strata(patients, strata, "label fractions", seed)
+    groups = shuffled_strata(patients, strata, name, seed)
     waiting = [iter(group) for group in groups]
     order = [next(waiting[stratum]) for stratum in _sequence([len(group) for group in groups])]
     return {f: order[: max(LEAST_PATIENTS, int(np.floor(f * len(order) + 0.5)))] for f in fractions}

@@ -8,16 +8,17 @@ import polars as pl
 
 from medssl.errors import RunError
 from medssl.evaluate.curve import Curve
+from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
-from medssl.evaluate.statistics import Experiment, analyse, subgroup_summary, train_patients
+from medssl.evaluate.statistics import Experiment, Statistics, analyse, subgroup_summary, train_patients
 from medssl.files import write_whole
 from medssl.train.run import read_provenance
 
 
 def conclude(curve: Curve) -> list[str]:
-    """Writes predictions, points, summary, comparison (and subgroups) as Parquet and curve.json; returns the verdict.
+    """Writes predictions, points, summary, comparison (and what else was asked for) as Parquet, and curve.json.
 
-    RunError names the first point that is not done.
+    Returns the verdict, and after it what scaling shows. RunError names the first point that is not done.
     """
     config, out = curve.config, curve.out
     points = curve.points("finetune", "probe", "pixels")
@@ -40,9 +41,9 @@ def conclude(curve: Curve) -> list[str]:
     if config.subgroup:
         table = subgroup_summary(predictions, experiment, f"attr.{config.subgroup}")
         table.write_parquet(out / "subgroups.parquet")
-    head = _head(curve, experiment, found.verdict)
+    head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
-    return found.verdict
+    return [*found.verdict, *(axis["told"] for axis in head["scaling"])]
 
 
 def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
@@ -55,6 +56,17 @@ def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
         unit=getattr(config.task, "unit", ""),
         strangers=[arm for arm, origin in provenance.get("starts", {}).items() if origin["patients"] == "unknown"],
     )
+
+
+def _scaling(curve: Curve, experiment: Experiment, found: Statistics) -> list[dict]:
+    """The recipe's axes for the head, each with its sentence; their two ends are compared in scaling.parquet."""
+    axes = axes_of(curve)
+    if not axes:
+        return []
+    ends = ends_compared(found.scores, experiment, axes)
+    ends.write_parquet(curve.out / "scaling.parquet")
+    return [{"axis": axis.name, "arms": axis.arms, "sizes": axis.sizes, "budget": axis.budget,
+             "told": told_in_words(experiment, found.summary, ends, axis)} for axis in axes]
 
 
 def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:

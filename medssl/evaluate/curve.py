@@ -60,7 +60,7 @@ class ArmConfig(Config):
     init: Path | None = None
     """A finished pretraining run, or a local file of foreign weights."""
     pretrain: PretrainConfig | None = None
-    """A pretraining recipe (its path, in YAML), run by the curve on each fold's training patients."""
+    """A pretraining recipe (in YAML its path, or {extends: path} and changes), run on each fold's training patients."""
     weights_of: str | None = None
     """The same pretrained weights as that arm."""
     like: str | None = None
@@ -79,6 +79,17 @@ class ArmConfig(Config):
     @property
     def origins(self) -> list[str]:
         return [name for name in ORIGINS if getattr(self, name) is not None]
+
+
+class ScalingConfig(Config):
+    """Arms that differ in one size of their pretraining, for a picture of what scale brings; in any order."""
+
+    model: list[str] = []
+    """By the parameters of the encoder."""
+    patients: list[str] = []
+    """By the unlabelled patients that were learnt from (the pretraining's `share`)."""
+    batch: list[str] = []
+    """By the pretraining's batch size."""
 
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -101,6 +112,8 @@ class CurveConfig(Config):
     subgroup: str | None = None
     """An attribute (view, sex, ...) by which the figures are also given."""
     arms: Annotated[dict[Annotated[str, Field(pattern=r"^[\w-]+$")], ArmConfig], Field(min_length=1)]
+    scaling: ScalingConfig = ScalingConfig()
+    """Which arms the picture of model size, data size and batch size is drawn from."""
 
     @field_validator("arms")
     @classmethod
@@ -119,6 +132,19 @@ class CurveConfig(Config):
             raise ValueError(f"fractions {self.fractions} name one twice")
         return self
 
+    @model_validator(mode="after")
+    def _scaling_is_of_pretrainings(self) -> CurveConfig:
+        mistakes = [f"scaling.{axis}: {mistake}" for axis, names in self.scaling if names
+                    for mistake in _axis_mistakes(names, self)]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def pretraining(self, arm: str) -> PretrainConfig | None:
+        """What the curve itself pretrains the arm's weights by."""
+        settings = self.arms[arm]
+        return self.arms[settings.weights_of].pretrain if settings.weights_of else settings.pretrain
+
 
 def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
     arm, mistakes = arms[name], []
@@ -132,6 +158,15 @@ def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
         mistakes.append(f"weights_of names {arm.weights_of!r}, which has no pretrained weights of its own")
     if arm.like in arms and not {"init", "pretrain", "encoder"} & set(arms[arm.like].origins):
         mistakes.append(f"like names {arm.like!r}, which has no architecture of its own")
+    return mistakes
+
+
+def _axis_mistakes(names: list[str], config: CurveConfig) -> list[str]:
+    mistakes = [f"names {name!r}; the arms are {', '.join(config.arms)}" for name in names if name not in config.arms]
+    mistakes += [f"names {name!r}, which does not pretrain; name arms with `pretrain`, or with `weights_of` such an arm"
+                 for name in names if name in config.arms and not config.pretraining(name)]
+    if len(names) < 2 or len(set(names)) < len(names):
+        mistakes.append(f"names {', '.join(names)}; name two arms or more, each once")
     return mistakes
 
 

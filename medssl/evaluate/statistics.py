@@ -117,8 +117,9 @@ def comparison(scores: Scores, experiment: Experiment) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """The tables and sentences of one curve."""
+    """The tables and sentences of one curve, and the scores that they are made from."""
 
+    scores: Scores
     summary: pl.DataFrame
     comparison: pl.DataFrame
     verdict: list[str]
@@ -131,7 +132,7 @@ def analyse(predictions: pl.DataFrame, experiment: Experiment) -> Statistics:
         raise RunError(f"{scores.primary} is undefined: no finding has both a positive and a negative test case",
                        expected="both classes among the test cases of a fold", remedy="test more patients")
     means, differences = summary(scores, experiment), comparison(scores, experiment)
-    return Statistics(means, differences, verdict(experiment, means, differences))
+    return Statistics(scores, means, differences, verdict(experiment, means, differences))
 
 
 def _compared(scores: Scores, metric: str, arm: str, baseline: str, rng: np.random.Generator) -> list[tuple]:

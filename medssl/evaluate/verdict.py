@@ -23,12 +23,14 @@ NAMES = {"auroc": "AUROC", "dice": "Dice", "mae": "a mean absolute error of"}
 
 def verdict(experiment: Experiment, summary: pl.DataFrame, comparison: pl.DataFrame) -> list[str]:
     """Sentences on the primary metric: the protocol, each arm against its baseline, the trivial arms, warnings."""
-    teller = _Teller(experiment, summary, comparison)
+    teller = Teller(experiment, summary, comparison)
     return [*(line for arm in experiment.baselines for line in teller.against_baseline(arm)), *teller.trivial_arms(),
             teller.protocol(), *teller.warnings()]
 
 
-class _Teller:
+class Teller:
+    """Says in words what an experiment's tables hold of the primary metric."""
+
     def __init__(self, experiment: Experiment, summary: pl.DataFrame, comparison: pl.DataFrame) -> None:
         self.experiment = experiment
         self.metric = PRIMARY[experiment.task]
@@ -83,7 +85,7 @@ class _Teller:
     def _strangers(self) -> list[str]:
         if not self.experiment.strangers:
             return []
-        names = _listed([self.experiment.label(arm) for arm in self.experiment.strangers])
+        names = listed([self.experiment.label(arm) for arm in self.experiment.strangers])
         return [f"Whom the weights that {names} started from had seen is unknown: judged patients cannot be excluded, "
                 "and would flatter these figures."]
 
@@ -117,40 +119,44 @@ class _Teller:
 
     def _elsewhere(self, better: list[dict]) -> str:
         proven = {test["fraction"] for test in better}
-        others, unproven = ([_percent(f) for f in self.fractions if (f in proven) is known] for known in (True, False))
-        text = f" The gain was shown at {_listed(others)} of the labels (corrected for {len(self.fractions)} fractions)"
-        return text + (f", and could not be shown at {_listed(unproven)}." if unproven else ".")
+        others, unproven = ([percent(f) for f in self.fractions if (f in proven) is known] for known in (True, False))
+        text = f" The gain was shown at {listed(others)} of the labels (corrected for {len(self.fractions)} fractions)"
+        return text + (f", and could not be shown at {listed(unproven)}." if unproven else ".")
 
     def _saved_nothing(self, arm: str) -> str:
         largest = max(self.tests[arm], key=lambda test: test["difference"])
-        interval = "no interval" if largest["low"] is None else self._interval(largest, signed=True)
         ours, theirs = (self.experiment.label(largest[key]) for key in ("arm", "baseline"))
         return (f"Pretraining saved no labels that this experiment could show: at its best, the difference of {ours} "
-                f"to {theirs} was {self._number(largest['difference'], signed=True)} "
-                f"at {_percent(largest['fraction'])} of the labels ({interval}; corrected p {_p(largest['p_holm'])}).")
+                f"to {theirs} was {self.number(largest['difference'], signed=True)} "
+                f"at {percent(largest['fraction'])} of the labels ({self.surety(largest)}).")
 
     def _hurt(self, worse: list[dict]) -> str:
-        places = _listed([f"{_percent(t['fraction'])} of the labels ({self._number(t['difference'], signed=True)}, "
-                          f"{self._interval(t, signed=True)})" for t in worse])
+        places = listed([f"{percent(t['fraction'])} of the labels ({self.number(t['difference'], signed=True)}, "
+                          f"{self.interval(t, signed=True)})" for t in worse])
         ours, theirs = (self.experiment.label(worse[0][key]) for key in ("arm", "baseline"))
         return f"Pretraining hurt at {places}: there {ours} was worse than {theirs}."
 
     def _with(self, fraction: float) -> str:
         patients = self.points[self.arms[0], fraction]["train_patients"]
-        labels = "all the labels" if fraction == 1 else f"{_percent(fraction)} of the labels"
+        labels = "all the labels" if fraction == 1 else f"{percent(fraction)} of the labels"
         return f"with {labels}" + (f" ({_count(patients, 'patient')})" if patients is not None else "")
 
     def _score(self, row: dict) -> str:
-        interval = f" ({self._interval(row)})" if row["low"] is not None else ""
-        return f"{NAMES[self.metric]} {self._number(row['mean'])}{self.unit}{interval}"
+        interval = f" ({self.interval(row)})" if row["low"] is not None else ""
+        return f"{NAMES[self.metric]} {self.number(row['mean'])}{self.unit}{interval}"
 
     def _difference(self, test: dict) -> str:
-        return f"{self._number(test['difference'])}{self.unit} ({self._interval(test)})"
+        return f"{self.number(test['difference'])}{self.unit} ({self.interval(test)})"
 
-    def _interval(self, row: dict, signed: bool = False) -> str:
-        return f"95 % interval {self._number(row['low'], signed)} to {self._number(row['high'], signed)}"
+    def interval(self, row: dict, signed: bool = False) -> str:
+        return f"95 % interval {self.number(row['low'], signed)} to {self.number(row['high'], signed)}"
 
-    def _number(self, value: float, signed: bool = False) -> str:
+    def surety(self, test: dict) -> str:
+        """A difference's interval and p, for brackets."""
+        interval = "no interval" if test["low"] is None else self.interval(test, signed=True)
+        return f"{interval}; corrected p {_p(test['p_holm'])}"
+
+    def number(self, value: float, signed: bool = False) -> str:
         digits = (3 if signed else 2) if self.metric in ("auroc", "dice") else (2 if abs(value) < 10 else 1)
         return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
@@ -173,7 +179,7 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
@@ -187,7 +193,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 

@@ -64,7 +64,7 @@ def comparison_table(curve: Curve, metric: str) -> Table:
     digits = words.decimals(rows["difference"])
     groups = []
     for arm in curve.arms:
-        body = [[_share(row["fraction"], [row]), _difference(row, digits), _multiplier(row, curve.head.fractions),
+        body = [[_share(row["fraction"], [row]), difference_cell(row, digits), _multiplier(row, curve.head.fractions),
                  Cell(words.p_value(row["p_holm"]), row["p_holm"])]
                 for row in curve.differences(arm, metric).iter_rows(named=True)]
         if body:
@@ -93,7 +93,7 @@ def _score_rows(curve: Curve, rows: pl.DataFrame) -> list[list[Cell]]:
     body = []
     for (fraction,), group in rows.sort("fraction").group_by("fraction", maintain_order=True):
         found = {row["arm"]: row for row in group.iter_rows(named=True)}
-        body.append([_share(fraction, found.values()), *(_score(found.get(arm), digits) for arm in curve.arms)])
+        body.append([_share(fraction, found.values()), *(score_cell(found.get(arm), digits) for arm in curve.arms)])
     return body
 
 
@@ -103,13 +103,15 @@ def _share(fraction: float, rows: Any) -> Cell:
     return Cell(words.percent(fraction), fraction, note)
 
 
-def _score(row: dict[str, Any] | None, digits: int) -> Cell:
+def score_cell(row: dict[str, Any] | None, digits: int) -> Cell:
+    """Of a row of the summary: the mean, its interval below."""
     if row is None:
         return Cell(words.MISSING)
     return Cell(words.number(row["mean"], digits), row["mean"], words.interval(row["low"], row["high"], digits))
 
 
-def _difference(row: dict[str, Any], digits: int) -> Cell:
+def difference_cell(row: dict[str, Any], digits: int) -> Cell:
+    """Of a row of a comparison: the difference with its sign, its interval below."""
     return Cell(words.number(row["difference"], digits, signed=True), row["difference"],
                 words.interval(row["low"], row["high"], digits, signed=True))
 

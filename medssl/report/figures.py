@@ -17,7 +17,18 @@ from matplotlib.patheffects import withStroke
 
 from medssl.evaluate.verdict import LEVEL
 from medssl.report import words
-from medssl.report.style import HUES, INK, NARROW, WIDE, LineStyle, drawing, line_styles, new_figure, patient_axis
+from medssl.report.style import (
+    HUES,
+    INK,
+    NARROW,
+    WIDE,
+    LineStyle,
+    dodge,
+    drawing,
+    line_styles,
+    new_figure,
+    patient_axis,
+)
 from medssl.report.tables import Curve, Examples
 from medssl.train.monitor import PACE
 
@@ -39,9 +50,9 @@ def curve_figure(curve: Curve, metrics: Sequence[str] | None = None, narrow: boo
     small = bool(metrics)
     metrics = list(metrics or [curve.head.primary])
     with drawing():
-        figure, panels = _panels(len(metrics), narrow, height=2.6 if small else 3.7 if narrow else 4.5)
+        figure, panels = new_panels(len(metrics), narrow, height=2.6 if small else 3.7 if narrow else 4.5)
         for axes, metric in zip(panels, metrics, strict=True):
-            _score_panel(axes, curve, metric, _panel_inches(figure, panels))
+            _score_panel(axes, curve, metric, panel_inches(figure, panels))
             if small:
                 axes.set_title(curve.metric_name(metric))
                 if narrow and metric != metrics[-1]:
@@ -62,12 +73,12 @@ def difference_figure(curve: Curve, narrow: bool = False) -> Figure:
     arms = [arm for arm in curve.arms if curve.differences(arm, metric).height]
     styles = _styles(curve)
     with drawing():
-        figure, (axes,) = _panels(1, narrow, height=3.2)
+        figure, (axes,) = new_panels(1, narrow, height=3.2)
         axes.axhline(0, color=INK, linewidth=1.2, zorder=1)
         for index, arm in enumerate(arms):
             rows = curve.differences(arm, metric)
-            _line(axes, rows, "difference", styles[arm], _dodge(index, len(arms), rows["train_patients"]))
-        _patient_ticks(axes, curve, metric, _panel_inches(figure, [axes]))
+            _line(axes, rows, "difference", styles[arm], dodge(index, len(arms), rows["train_patients"]))
+        _patient_ticks(axes, curve, metric, panel_inches(figure, [axes]))
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low)))
         axes.axhspan(0, axes.get_ylim()[1], color="#009E73", alpha=0.06, zorder=0, linewidth=0)
@@ -89,7 +100,7 @@ def training_figure(log: pl.DataFrame, narrow: bool = False) -> Figure:
              if kind.is_numeric() and name not in _NOT_HEALTH and "." not in name]
     names = sorted((name for name in names if log[name].drop_nulls().len()), key=lambda name: name != "loss")
     with drawing():
-        figure, panels = _panels(len(names), narrow, height=2.3)
+        figure, panels = new_panels(len(names), narrow, height=2.3)
         for index, (axes, name) in enumerate(zip(panels, names, strict=True)):
             bins = _binned(log, name)
             color = INK if name == "loss" else HUES[index % len(HUES)]
@@ -266,7 +277,8 @@ def _region_hue(index: int) -> int:
     return (1, 4, 5, 3, 2, 0)[index % 6]
 
 
-def _panels(count: int, narrow: bool, height: float) -> tuple[Figure, list[Axes]]:
+def new_panels(count: int, narrow: bool, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of this height in inches: up to three side by side, on a phone one below another."""
     columns = 1 if narrow else min(count, 3) if count != 4 else 2
     rows = math.ceil(count / columns)
     width = NARROW if narrow else WIDE
@@ -277,7 +289,8 @@ def _panels(count: int, narrow: bool, height: float) -> tuple[Figure, list[Axes]
     return figure, axes[:count]
 
 
-def _panel_inches(figure: Figure, panels: Sequence[Axes]) -> float:
+def panel_inches(figure: Figure, panels: Sequence[Axes]) -> float:
+    """The width that each panel will have."""
     columns = panels[0].get_subplotspec().get_gridspec().ncols
     return figure.get_figwidth() / columns - 0.85
 
@@ -286,7 +299,7 @@ def _score_panel(axes: Axes, curve: Curve, metric: str, inches: float) -> None:
     styles = _styles(curve)
     for index, arm in enumerate(curve.arms):
         rows = curve.scores(arm, metric)
-        _line(axes, rows, "mean", styles[arm], _dodge(index, len(curve.arms), rows["train_patients"]))
+        _line(axes, rows, "mean", styles[arm], dodge(index, len(curve.arms), rows["train_patients"]))
     _patient_ticks(axes, curve, metric, inches)
 
 
@@ -300,7 +313,7 @@ def _saving(axes: Axes, curve: Curve, metric: str) -> None:
         return
     win = clear.row(0, named=True)
     score, patients = win["score"], scores.filter(pl.col("metric") == metric)["train_patients"]
-    left, right = (_dodge(curve.arms.index(arm), len(curve.arms), patients) for arm in (win["arm"], win["baseline"]))
+    left, right = (dodge(curve.arms.index(arm), len(curve.arms), patients) for arm in (win["arm"], win["baseline"]))
     end = min(win["train_patients"] * win["multiplier"] * right, axes.get_xlim()[1])
     color = _styles(curve)[win["arm"]].color
     axes.annotate("", (end, score), (win["train_patients"] * left, score), zorder=1,
@@ -313,24 +326,19 @@ def _saving(axes: Axes, curve: Curve, metric: str) -> None:
                   fontsize=8.5, fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")], zorder=4)
 
 
-def _line(axes: Axes, rows: pl.DataFrame, column: str, style: LineStyle, dodge: float) -> None:
+def _line(axes: Axes, rows: pl.DataFrame, column: str, style: LineStyle, factor: float) -> None:
     rows = rows.drop_nulls([column, "train_patients"])
-    middle = rows[column].to_numpy()
-    low, high = (rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in ("low", "high"))
-    places = rows["train_patients"].to_numpy() * dodge
+    draw_line(axes, rows["train_patients"].to_numpy() * factor, rows, column, style)
+
+
+def draw_line(axes: Axes, places: Sequence[float], rows: pl.DataFrame, column: str, style: LineStyle) -> None:
+    """A line through `column` with bars from `low` to `high`, a row a place; a null draws nothing."""
+    middle, low, high = (rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+                         for name in (column, "low", "high"))
     spread = np.clip(np.nan_to_num([middle - low, high - middle]), 0, None)
     axes.errorbar(places, middle, yerr=spread, fmt="none", ecolor=style.color, elinewidth=max(1.0, 0.65 * style.width),
                   capsize=2.5, alpha=0.85, zorder=2)
     axes.plot(places, middle, **style.line(), zorder=3)
-
-
-def _dodge(index: int, count: int, patients: pl.Series) -> float:
-    """A factor beside 1, so that the error bars of arms stand side by side on the log axis."""
-    if not patients.len():
-        return 1.0
-    span = math.log10(max(patients.max() / patients.min(), 3.0))
-    step = span * min(0.018, 0.07 / count)
-    return 10 ** ((index - (count - 1) / 2) * step)
 
 
 def _patient_ticks(axes: Axes, curve: Curve, metric: str, inches: float) -> None:

@@ -16,6 +16,7 @@ from medssl.report import words
 from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table, subgroup_table
 from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
 from medssl.report.layout import Picture, drawn, environment
+from medssl.report.scaling import Scaling, scaling_part
 from medssl.report.style import data_uri, png_uri
 from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
 
@@ -40,6 +41,7 @@ class CurvePart:
     groups: Table | None
     more: list[Table]
     panels: Picture | None
+    scaling: Scaling | None
     examples: Picture | None
     protocol: str
     downloads: list[tuple[str, str]] = field(repr=False)
@@ -94,8 +96,14 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
         groups=subgroup_table(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
-        panels=_panels_picture(curve, others), examples=_examples_picture(curve), protocol=curve.head.protocol,
-        downloads=[("summary.csv", csv_uri(curve.summary)), ("comparison.csv", csv_uri(curve.comparison))])
+        panels=_panels_picture(curve, others), scaling=scaling_part(curve), examples=_examples_picture(curve),
+        protocol=curve.head.protocol,
+        downloads=_downloads(curve))
+
+
+def _downloads(curve: Curve) -> list[tuple[str, str]]:
+    tables = {"summary": curve.summary, "comparison": curve.comparison, "scaling": curve.ends}
+    return [(f"{name}.csv", csv_uri(table)) for name, table in tables.items() if table is not None]
 
 
 def _curve_picture(curve: Curve) -> Picture:

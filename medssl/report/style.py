@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,15 +120,27 @@ def patient_axis(axes: Axes, counts: Sequence[float], fractions: Sequence[float]
         counts: labelled patients, ascending, one a fraction.
         inches: the width that the axis will have.
     """
-    axes.set_xscale("log")
-    low, high = counts[0], counts[-1]
-    pad = (high / low) ** 0.07 if high > low else 1.5
-    axes.set_xlim(low / pad, high * pad)
-    places = np.log10(counts) * inches / np.log10(high * pad * pad / low)
     names = list(zip(map(percent, fractions), map(patients, counts), strict=True))
     wordings = ([f"{share} · {count} patients" for share, count in names],
                 [f"{share}\n{count} patients" for share, count in names],
                 [f"{share}\n{count}" for share, count in names])
+    labels = log_ticks(axes, counts, wordings, inches)
+    plain = "patients" in labels[0]
+    axes.set_xlabel("labelled training patients (log scale)" if plain
+                    else "labelled patients: share and number (log scale)" if inches > 2.8
+                    else "labelled patients: share, number")
+
+
+def log_ticks(axes: Axes, values: Sequence[float], wordings: Sequence[Sequence[str]], inches: float) -> list[str]:
+    """A log x axis with a tick at each of `values`, ascending, in the first wording that does not collide; returns it.
+
+    Where all collide, some labels of the last wording are left out.
+    """
+    axes.set_xscale("log")
+    low, high = values[0], values[-1]
+    pad = (high / low) ** 0.07 if high > low else 1.5
+    axes.set_xlim(low / pad, high * pad)
+    places = np.log10(values) * inches / np.log10(high * pad * pad / low)
     letter = 0.075  # inches a character takes at the tick labels' size, with some air
     for labels in wordings:
         widths = [letter * max(map(len, label.split("\n"))) for label in labels]
@@ -136,14 +149,20 @@ def patient_axis(axes: Axes, counts: Sequence[float], fractions: Sequence[float]
             break
     else:
         labels = _thin_out(labels, places, widths)
-    axes.xaxis.set_major_locator(FixedLocator(list(counts)))
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(list(counts), labels)
-    plain = "patients" in labels[0]
-    axes.set_xlabel("labelled training patients (log scale)" if plain
-                    else "labelled patients: share and number (log scale)" if inches > 2.8
-                    else "labelled patients: share, number")
+    axes.set_xticks(list(values), labels)
+    return list(labels)
+
+
+def dodge(index: int, count: int, values: Sequence[float]) -> float:
+    """A factor beside 1, so that the error bars of `count` lines over `values` stand side by side on a log axis."""
+    if not len(values):
+        return 1.0
+    span = math.log10(max(max(values) / min(values), 3.0))
+    step = span * min(0.018, 0.07 / count)
+    return 10 ** ((index - (count - 1) / 2) * step)
 
 
 def _thin_out(labels: list[str], places: Sequence[float], widths: Sequence[float]) -> list[str]:

@@ -27,6 +27,16 @@ ERROR_METRICS = frozenset({"mae", "rmse"})
 Role = Literal["baseline", "compared", "trivial"]
 
 
+class ScalingAxis(BaseModel):
+    """Arms from the smallest size of their pretraining to the largest, what was held equal, and what it showed."""
+
+    axis: Literal["model", "patients", "batch"]
+    arms: list[str]
+    sizes: list[float]
+    budget: str
+    told: str
+
+
 class CurveHead(BaseModel):
     """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with."""
 
@@ -40,6 +50,7 @@ class CurveHead(BaseModel):
     verdict: list[str]
     fractions: list[float]
     protocol: str = ""
+    scaling: list[ScalingAxis] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +75,8 @@ class Curve:
     examples: Mapping[str, Examples] = field(default_factory=dict)
     subgroups: pl.DataFrame | None = None
     """The summary inside each group of cases, the group in the first column; None where the recipe asks for none."""
+    ends: pl.DataFrame | None = None
+    """The comparison of each scaling axis's largest arm with its smallest; None where the recipe asks for none."""
 
     @property
     def arms(self) -> list[str]:
@@ -147,8 +160,10 @@ def read_curve(folder: Path) -> Curve:
                        expected=f"the primary metric that {head_path.name} names", remedy=remedy)
     comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
     examples = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+    ends = _read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
-                 _read_recipe(folder / "recipe.yaml"), examples, _read_subgroups(folder / "subgroups.parquet", remedy))
+                 _read_recipe(folder / "recipe.yaml"), examples, _read_subgroups(folder / "subgroups.parquet", remedy),
+                 ends)
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -202,7 +217,7 @@ def _read_table(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFra
     if missing:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}", expected=f"{', '.join(columns)}",
                        remedy=remedy)
-    return table.select(columns)
+    return table
 
 
 def _read_log(path: Path, remedy: str) -> pl.DataFrame:

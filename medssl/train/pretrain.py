@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
 from medssl.config import Config
+from medssl.data.fraction import nested_fractions
 from medssl.data.loader import Loader
 from medssl.data.source import Data, DataConfig
 from medssl.errors import ConfigError
@@ -48,6 +50,8 @@ class PretrainConfig(Config):
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
     online: OnlineConfig = OnlineConfig()
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the training patients to learn from; with the same seed, a smaller one lies within a larger."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -64,14 +68,14 @@ def pretrain(
     """Trains without labels, and leaves a run folder with model.safetensors; a finished folder is left as it is.
 
     Args:
-        patients: pseudonyms of those who may be seen; by default the train split's.
+        patients: pseudonyms of those who may be seen, of whom `config.share` are; by default the train split's.
         data: the opened `config.data`, where the caller has it already.
         world: the processes that do it together, where the caller has launched them already.
         onlookers: asked now and then what they see of the objective.
     """
     world = world or launch(config.train.devices, config.train.strategy)
     data = data or open_together(world, config.data)
-    cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
+    cases = learnt_from(config, data, patients)
     with held_by_first(world, out):
         world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
                                      patients=cases["patient_id"].n_unique(), processes=world.size))
@@ -93,6 +97,16 @@ def pretrain(
         described = description | {"objective": config.objective.model_dump(mode="json")}
         world.first(lambda: finish(out, fitted, module.parts(), described))
     return out
+
+
+def learnt_from(config: PretrainConfig, data: Data, patients: Collection[str] | None = None) -> pl.DataFrame:
+    """The cases of the share of these patients, by default the train split's, that a recipe learns from."""
+    cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
+    if config.share == 1:
+        return cases
+    people = cases["patient_id"].unique().to_list()
+    drawn = nested_fractions(people, [""] * len(people), [config.share], config.seed, "unlabelled patients")
+    return cases.filter(pl.col("patient_id").is_in(drawn[config.share]))
 
 
 def fitted_objective(config: PretrainConfig, data: Data, start: Start | None) -> tuple[Objective, str]:

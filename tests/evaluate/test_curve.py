@@ -310,3 +310,16 @@ def test_what_the_data_lack_is_said_before_the_first_point(discs, tmp_path):
         rest = replace(data, cases=data.cases.filter(pl.col("split") != split))
         with pytest.raises(ManifestError, match="one side is empty"):
             Curve(recipe(discs), tmp_path, rest)
+
+
+@pytest.mark.parametrize(("scaling", "told"), [
+    ({"modle": ["ssl", "frozen"]}, "scaling.modle: unknown key; did you mean 'model'?"),
+    ({"model": ["ssl", "nobody"]}, "scaling.model: names 'nobody'; the arms are scratch, ssl, frozen, random, pixels"),
+    ({"patients": ["ssl", "scratch"]}, "scaling.patients: names 'scratch', which does not pretrain"),
+    ({"batch": ["ssl"]}, "scaling.batch: names ssl; name two arms or more, each once"),
+    ({"batch": ["ssl", "ssl"]}, "scaling.batch: names ssl, ssl; name two arms or more"),
+])
+def test_what_scaling_names_must_be_arms_that_pretrain(discs, scaling, told):
+    with pytest.raises(ConfigError) as caught:
+        recipe(discs, scaling=scaling)
+    assert told in str(caught.value)

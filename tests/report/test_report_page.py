@@ -127,6 +127,16 @@ def test_markup_in_labels_titles_and_provenance_stays_text(make_curve, pages):
     assert bad in page.text
 
 
+def test_groups_go_by_the_attribute_that_the_recipe_named(make_curve, pages):
+    folder = make_curve("classify")
+    summary = pl.read_parquet(folder / "summary.parquet")
+    groups = [summary.select(pl.lit(view).alias("attr.view"), pl.all()) for view in ("AP", "PA")]
+    pl.concat(groups).write_parquet(folder / "subgroups.parquet")
+    text = pages(folder).text
+    assert "By view: Mean AUROC" in text
+    assert text.index("view AP (120 test patients, 214 cases)") < text.index("view PA (120 test patients")
+
+
 def test_label_multiplier_words(make_curve, pages):
     page = pages(make_curve("classify"))
     texts = [text for value, text in page.data if value == float("inf")]

@@ -45,6 +45,19 @@ def test_only_training_patients_are_seen_and_they_are_written_down(tmp_path, dis
     assert json.loads((tmp_path / "few/model.json").read_text())["patients_seen"] == sorted(map(patient_digest, few))
 
 
+def test_a_share_of_the_unlabelled_patients_lies_within_a_larger_one_and_is_written_down(tmp_path, discs):
+    data, seen = open_data(discs), {}
+    kinds = {"tenth": {"share": 0.1}, "third": {"share": 0.3}, "all": {}, "other": {"share": 0.3, "seed": 1}}
+    for name, changes in kinds.items():
+        pretrain(recipe(discs, train={**SMALL["train"], "steps": 1}, **changes), tmp_path / name, data=data)
+        told = json.loads((tmp_path / name / "provenance.json").read_text())
+        seen[name] = set(json.loads((tmp_path / name / "model.json").read_text())["patients_seen"])
+        assert (told["patients"], told["cases"]) == (len(seen[name]), 2 * len(seen[name]))
+    assert [len(seen[name]) for name in ("tenth", "third", "all")] == [2, 7, 24]
+    assert seen["tenth"] < seen["third"] < seen["all"]
+    assert seen["other"] != seen["third"]
+
+
 def test_a_finished_run_is_left_as_it_is_and_another_recipe_refused(tmp_path, discs):
     pretrain(recipe(discs), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
