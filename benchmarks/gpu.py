@@ -126,10 +126,12 @@ def fitting(mae: MAE, batches: tuple[int, ...], side: int) -> Batch:
 class Ready:
     """A loader whose batch is on the card before it is asked for."""
 
+    seed = 0
+
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int, *how: int) -> Iterator[Batch]:
         for number in range(start, stop):
             yield replace(self.batch, epochs=[number] * len(self.batch.case_ids))
 

@@ -56,7 +56,7 @@ def steps_done(out: Path) -> int:
     return lines.read_bytes().count(b"\n") if lines.is_file() else 0
 
 
-def wait_for_step(process: subprocess.Popen[str], out: Path, step: int, seconds: float = 120) -> bool:
+def wait_for_step(process: subprocess.Popen[str], out: Path, step: int, seconds: float = 600) -> bool:
     """Whether it got there before it ended."""
     deadline = time.monotonic() + seconds
     while steps_done(out) < step and process.poll() is None:
