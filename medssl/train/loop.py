@@ -180,7 +180,8 @@ class _Run:
             return
         self.told = {**figures, "parts": self.done.parts, **self.pace.figures(), "seconds": self.done.seconds}
         if looks:
-            sight = self._look()
+            with self.pace.looking():
+                sight = self._look()
             self.told |= sight.figures
             self.metrics.show(step, sight.pictures)
         self.metrics.write(step, self.told)
