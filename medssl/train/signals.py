@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -36,3 +39,16 @@ class Signals:
             signal.signal(number, self._before[number])
             signal.raise_signal(number)
         self.received = self.received or number
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started within do not hear a request to stop, which a terminal and a cluster send to all there are:
+    they work on until this one, which answers it, ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        resource_tracker.ensure_running()  # a child, too; where it must be started it lifts the block
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
