@@ -65,7 +65,7 @@ def main() -> None:
 
 def _end(message: object, status: int) -> NoReturn:
     _on_signals(lambda *_: os._exit(status))  # nothing is left to save, and whoever waits for it learns the cause
-    if has_the_word():
+    if has_the_word(asked=status > 128):
         print(f"medssl: {message}", file=sys.stderr)
     sys.exit(status)
 

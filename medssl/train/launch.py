@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Literal, TypeVar
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from medssl.errors import ConfigError, MedsslError, RunError, TrainingError
+from medssl.errors import ConfigError, MedsslError, RunError, Stopped, TrainingError
 from medssl.models.batchnorm import synchronise_batch_norms
 from medssl.models.vit import Block
 
@@ -51,8 +51,14 @@ class World:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """TrainingError where another process was lost, which torch says in many words."""
-        if self.size > 1 and _is_of_the_network(error):
+        """Stopped, all wait for the first one's checkpoint: the end of one is the end of all. TrainingError where
+        another process was lost, which torch says in many words."""
+        if self.size == 1:
+            return
+        if isinstance(error, Stopped):
+            with suppress(RuntimeError):  # lost at the very end
+                dist.barrier(group=self._waiting)
+        if _is_of_the_network(error):
             raise TrainingError(
                 f"Another process of this run ended or cannot be reached ({_first_line(error)})",
                 expected=f"{self.size} to the end", remedy="see what that one said last, or its cluster; the same "

@@ -27,7 +27,7 @@ from medssl.train.monitor import Metrics, Pace, note_of
 from medssl.train.onlook import Onlooker, Sight
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
 from medssl.train.precision import autocast
-from medssl.train.signals import Signals, deaf_children
+from medssl.train.signals import Signals
 from medssl.train.step import Gradients, Outcome, OutOfMemory
 from medssl.types import Batch
 
@@ -107,8 +107,8 @@ class _Run:
     def go_on(self, signals: Signals, progress: Callable[..., None] | None) -> None:
         config, done, world = self.config, self.done, self.world
         began = time.monotonic() - done.seconds
-        with deaf_children():
-            batches = self.loader.batches(done.step, config.steps, config.workers, world.rank, world.size)
+        batches = signals.kept_from(lambda: self.loader.batches(done.step, config.steps, config.workers, world.rank,
+                                                                world.size))
         for step in range(done.step, config.steps):
             with self.pace.loading():
                 batch = next(batches)

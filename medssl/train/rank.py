@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-GRACE = 30.0
-"""Seconds in which the end of the first process ends the others; whoever lives longer has something of its own to
-say."""
+MOMENT, GRACE = 2.0, 30.0
+"""Seconds that the first process has for its end, which ends the others: asked to stop, and otherwise. Whoever lives
+longer then has something of its own to say."""
 _PARENT = os.getppid()
 
 
@@ -20,12 +20,14 @@ def own_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))  # of train.devices
 
 
-def has_the_word() -> bool:
-    """Whether to tell how this process ends: what all find, the first one tells. The others wait here for the end that
-    torchrun or srun make of them then, or for their parent's."""
-    patience = time.monotonic() + GRACE
-    while own_rank() and time.monotonic() < patience:
+def has_the_word(asked: bool) -> bool:
+    """Whether to tell how this process ends: what all find, such as that they were `asked` to stop, the first one
+    tells. The others wait here for the end that torchrun or srun make of them then, or for their parent's."""
+    if own_rank() == 0:
+        return True
+    patience = time.monotonic() + (MOMENT if asked else GRACE)
+    while time.monotonic() < patience:
         if os.getppid() != _PARENT:
             return False
         time.sleep(0.1)
-    return True
+    return not asked
