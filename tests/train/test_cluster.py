@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +25,17 @@ BATCH = {"SLURM_JOB_ID": "6", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "2",
 """What SLURM 22.05 sets in a batch script with --ntasks=2 that starts a command without srun."""
 STEP = BATCH | {"SLURM_STEP_ID": "2", "SLURM_STEP_NODELIST": "node2", "SLURM_STEP_NUM_NODES": "1",
                 "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_PROCID": "1",
-                "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "4"}
+                "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "4"}
 """And in the second task of `srun --nodelist=node2 --ntasks=2`, in a job that has node1 too."""
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The process's own, given back as it was afterwards."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     monkeypatch.setattr(os, "environ", mine)
-    return mine
+    yield mine
+    logging.getLogger("medssl").setLevel(logging.NOTSET)
 
 
 def test_a_batch_script_without_srun_is_one_process(environment, recwarn):
