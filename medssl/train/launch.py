@@ -60,7 +60,7 @@ class World:
                 dist.barrier(group=self._waiting)
         if _is_of_the_network(error):
             raise TrainingError(
-                f"Another process of this run ended or cannot be reached ({_first_line(error)})",
+                f"Another process of this run ended or cannot be reached ({_gist(error)})",
                 expected=f"{self.size} to the end", remedy="see what that one said last, or its cluster; the same "
                 "command goes on from the last checkpoint") from None
 
@@ -137,7 +137,7 @@ def launch(devices: int = 1, strategy: Sharing = "ddp") -> World:
         fabric.launch()
     except dist.DistError as error:
         place = f"{os.environ['MASTER_ADDR']}, port {os.environ['MASTER_PORT']}"
-        raise RunError(f"{devices * nodes} processes did not meet at {place} ({_first_line(error)})",
+        raise RunError(f"{devices * nodes} processes did not meet at {place} ({_gist(error)})",
                        expected="all of them there, and the port free",
                        remedy="see that each was started and that the machines reach each other; MASTER_PORT=29501 "
                               "before the command takes another port") from None
@@ -195,8 +195,9 @@ def _is_of_the_network(error: BaseException | None) -> bool:
     return isinstance(error, dist.DistError) or isinstance(error, RuntimeError) and "gloo" in str(error)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+def _gist(error: BaseException) -> str:
+    """The first sentence, without the place in gloo's source."""
+    return str(error).partition("\n")[0].rpartition("] ")[2].partition(". ")[0][:200]
 
 
 def _strategy(strategy: Sharing, processes: int) -> Strategy:
