@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from medssl import __version__
 from medssl.errors import ConfigError, MedsslError, Stopped
+from medssl.train.rank import has_the_word
+from medssl.train.signals import STOPPING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,24 +52,31 @@ def _interrupt(signum: int, frame: object) -> None:
 def main() -> None:
     """Runs the command line; exit status 1 for an error that has a message, 128 + n when stopped by signal n."""
     logging.basicConfig(format="medssl: %(message)s", level=logging.WARNING)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, _interrupt)
+    _on_signals(_interrupt)
     try:
         app()
     except Stopped as stopped:
-        print(f"medssl: {stopped}", file=sys.stderr)
-        sys.exit(128 + stopped.signal)
+        _end(stopped, 128 + stopped.signal)
     except MedsslError as error:
-        print(f"medssl: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(error, 1)
     except OSError as error:  # a full disk, a folder without permission, a folder where a file should be
-        print(f"medssl: {error.filename or 'a file'}: {error.strerror or error}. "
-              "Remedy: see that the path is right, may be written to, and that its disk has room.", file=sys.stderr)
-        sys.exit(1)
+        _end(f"{error.filename or 'a file'}: {error.strerror or error}. "
+             "Remedy: see that the path is right, may be written to, and that its disk has room.", 1)
     except (_Interrupted, KeyboardInterrupt) as interrupted:
-        print("medssl: interrupted; the same command goes on from what is finished and the last checkpoint",
-              file=sys.stderr)
-        sys.exit(128 + next(iter(interrupted.args), signal.SIGINT))
+        _end("interrupted; the same command goes on from what is finished and the last checkpoint",
+             128 + next(iter(interrupted.args), signal.SIGINT))
+
+
+def _end(message: object, status: int) -> NoReturn:
+    _on_signals(lambda *_: os._exit(status))  # nothing is left to save, and whoever waits for it learns the cause
+    if has_the_word(asked=status > 128):
+        print(f"medssl: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in STOPPING:
+        signal.signal(number, handler)
 
 
 @app.callback(invoke_without_command=True)
@@ -222,11 +234,11 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     from medssl.train.together import open_together
 
     config, folder = load_recipe(recipe, "pretrain", overrides), out or _run_folder(recipe)
-    world = launch(config.train.devices, config.train.strategy)
-    with Bar("prepare", quiet=not world.is_first) as progress:
-        data = open_together(world, config.data, progress)
-    with Bar("pretrain", config.train.steps, quiet=not world.is_first) as progress:
-        run(config, folder, data=data, progress=progress, world=world, onlookers=_onlookers(config, data))
+    with launch(config.train.devices, config.train.strategy) as world:
+        with Bar("prepare", quiet=not world.is_first) as progress:
+            data = open_together(world, config.data, progress)
+        with Bar("pretrain", config.train.steps, quiet=not world.is_first) as progress:
+            run(config, folder, data=data, progress=progress, world=world, onlookers=_onlookers(config, data))
     if world.is_first:
         draw_pretraining(folder, config, data)
         print(folder)
@@ -244,8 +256,8 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     from medssl.train.monitor import Bar
 
     config, folder = load_recipe(recipe, "finetune", overrides), out or _run_folder(recipe)
-    world = launch(config.train.devices, config.train.strategy)
-    with Bar("finetune", config.train.steps, quiet=not world.is_first) as progress:
+    with (launch(config.train.devices, config.train.strategy) as world,
+          Bar("finetune", config.train.steps, quiet=not world.is_first) as progress):
         run(config, folder, progress, world)
     if world.is_first:
         print(folder)
@@ -275,7 +287,9 @@ def curve(
     """
     from medssl.demo import curve_with_report
     from medssl.recipe import load_recipe
+    from medssl.train.launch import refuse_several
 
+    refuse_several("a curve")
     config, folder = load_recipe(recipe, "curve", overrides), out or _run_folder(recipe)
     for sentence in curve_with_report(config, folder, workers):
         print(sentence)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Literal, TypeVar
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from medssl.errors import ConfigError, MedsslError
+from medssl.errors import ConfigError, MedsslError, RunError, Stopped, TrainingError
 from medssl.models.batchnorm import synchronise_batch_norms
 from medssl.models.vit import Block
 
@@ -46,6 +46,23 @@ class World:
         self._fabric, self.strategy = fabric, strategy
         self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Stopped, all wait for the first one's checkpoint: the end of one is the end of all. TrainingError where
+        another process was lost, which torch says in many words."""
+        if self.size == 1:
+            return
+        if isinstance(error, Stopped):
+            with suppress(RuntimeError):  # lost at the very end
+                dist.barrier(group=self._waiting)
+        if _is_of_the_network(error):
+            raise TrainingError(
+                f"Another process of this run ended or cannot be reached ({_gist(error)})",
+                expected=f"{self.size} to the end", remedy="see what that one said last, or its cluster; the same "
+                "command goes on from the last checkpoint") from None
 
     @property
     def is_first(self) -> bool:
@@ -113,10 +130,17 @@ def launch(devices: int = 1, strategy: Sharing = "ddp") -> World:
                           "--ntasks-per-node, or ask for more GPUs (--gres=gpu:4; --gpus-per-task hides them)")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
-    several = devices * nodes > 1
-    sharing = {"strategy": _strategy(strategy, devices * nodes), "plugins": [environment]} if several else {}
-    fabric = Fabric(accelerator="cuda" if on_gpu else "cpu", devices=devices, num_nodes=nodes, **sharing)
-    fabric.launch()
+    sharing = {"strategy": _strategy(strategy, devices * nodes)} if devices * nodes > 1 else {}
+    fabric = Fabric(accelerator="cuda" if on_gpu else "cpu", devices=devices, num_nodes=nodes, plugins=[environment],
+                    **sharing)
+    try:
+        fabric.launch()
+    except dist.DistError as error:
+        place = f"{os.environ['MASTER_ADDR']}, port {os.environ['MASTER_PORT']}"
+        raise RunError(f"{devices * nodes} processes did not meet at {place} ({_gist(error)})",
+                       expected="all of them there, and the port free",
+                       remedy="see that each was started and that the machines reach each other; MASTER_PORT=29501 "
+                              "before the command takes another port") from None
     if fabric.global_rank > 0:
         logging.getLogger("medssl").setLevel(logging.ERROR)
     return World(fabric, strategy)
@@ -124,7 +148,8 @@ def launch(devices: int = 1, strategy: Sharing = "ddp") -> World:
 
 def alone() -> World:
     """This process by itself, whatever started it."""
-    return World(Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1))
+    return World(Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1,
+                        plugins=[LightningEnvironment()]))
 
 
 def refuse_several(what: str) -> None:
@@ -149,10 +174,30 @@ def _surroundings(devices: int) -> tuple[ClusterEnvironment, int, int]:
         return TorchElasticEnvironment(), here, int(os.environ["WORLD_SIZE"]) // here
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))  # of srun: a batch script alone is one process
     if tasks > 1:
-        nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
-        os.environ["SLURM_NTASKS_PER_NODE"] = str(tasks // nodes)  # Fabric wants it even where --ntasks was given
-        return SLURMEnvironment(auto_requeue=False), tasks // nodes, nodes
+        return _srun(tasks, int(os.environ.get("SLURM_STEP_NUM_NODES", 1)))
     return LightningEnvironment(), devices, 1
+
+
+def _srun(tasks: int, nodes: int) -> tuple[ClusterEnvironment, int, int]:
+    """Tells Fabric of the step what it would otherwise take from the job, of which the step may be a part."""
+    spread = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # 4(x2), or 4,3
+    if tasks % nodes or "," in spread:
+        raise ConfigError(f"srun put {tasks} tasks on {nodes} machines as {spread}", expected="as many on each",
+                          remedy="give --nodes and --ntasks-per-node instead of --ntasks")
+    job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
+    os.environ |= {"SLURM_NTASKS_PER_NODE": str(tasks // nodes), "SLURM_NODELIST": os.environ["SLURM_STEP_NODELIST"]}
+    os.environ.setdefault("MASTER_PORT", str(15000 + (97 * job + step) % 10000))
+    return SLURMEnvironment(auto_requeue=False), tasks // nodes, nodes
+
+
+def _is_of_the_network(error: BaseException | None) -> bool:
+    """gloo has no exception of its own."""
+    return isinstance(error, dist.DistError) or isinstance(error, RuntimeError) and "gloo" in str(error)
+
+
+def _gist(error: BaseException) -> str:
+    """The first sentence, without the place in gloo's source."""
+    return str(error).partition("\n")[0].rpartition("] ")[2].partition(". ")[0][:200]
 
 
 def _strategy(strategy: Sharing, processes: int) -> Strategy:

@@ -108,7 +108,8 @@ class _Run:
     def go_on(self, signals: Signals, progress: Callable[..., None] | None) -> None:
         config, done, world = self.config, self.done, self.world
         began = time.monotonic() - done.seconds
-        batches = self.loader.batches(done.step, config.steps, config.workers, world.rank, world.size)
+        batches = signals.kept_from(lambda: self.loader.batches(done.step, config.steps, config.workers, world.rank,
+                                                                world.size))
         for step in range(done.step, config.steps):
             with self.pace.loading():
                 batch = next(batches)

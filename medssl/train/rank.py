@@ -1,0 +1,33 @@
+"""Which of a run's processes this is, as whoever started it says, before any of them has joined."""
+
+from __future__ import annotations
+
+import os
+import time
+
+MOMENT, GRACE = 2.0, 30.0
+"""Seconds that the first process has for its end, which ends the others: asked to stop, and otherwise. Whoever lives
+longer then has something of its own to say."""
+_PARENT = os.getppid()
+
+
+def own_rank() -> int:
+    """0 of the first process, and of one that is alone."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"])
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of srun: a batch script by itself is one process
+        return int(os.environ["SLURM_PROCID"])
+    return int(os.environ.get("LOCAL_RANK", 0))  # of train.devices
+
+
+def has_the_word(asked: bool) -> bool:
+    """Whether to tell how this process ends: what all find, such as that they were `asked` to stop, the first one
+    tells. The others wait here for the end that torchrun or srun make of them then, or for their parent's."""
+    if own_rank() == 0:
+        return True
+    patience = time.monotonic() + (MOMENT if asked else GRACE)
+    while time.monotonic() < patience:
+        if os.getppid() != _PARENT:
+            return False
+        time.sleep(0.1)
+    return not asked
