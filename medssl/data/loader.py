@@ -6,7 +6,6 @@ resumed at step k reads exactly what the uninterrupted run would have read.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -85,7 +84,6 @@ class Loader:
         `workers` processes read ahead."""
         return iter(DataLoader(_Steps(self, rank, size), batch_size=None, sampler=range(start, stop),
                                num_workers=workers, multiprocessing_context="spawn" if workers else None,
-                               worker_init_fn=_leave_signals_to_the_run,
                                generator=torch.Generator()))  # not the run's own, which a resume restores
 
     def batch(self, step: int, rank: int = 0, size: int = 1) -> Batch:
@@ -160,12 +158,6 @@ def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
         raise ManifestError(f"Cases differ in shape: {', '.join(map(str, shapes[:4]))}", expected="one shape a batch",
                             remedy="give data.box.size, or data.prepare.size")
     return torch.from_numpy(np.stack(boxes))
-
-
-def _leave_signals_to_the_run(worker: int) -> None:
-    """Ctrl-C and a cluster's signals reach every process of a run: one that reads ahead must outlive the last step."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _Steps(Dataset):

@@ -44,12 +44,11 @@ def write_recipe(folder: Path, discs: DataConfig, run: str, **train: Any) -> Pat
     return folder / "recipe.yaml"
 
 
-def start(recipe: Path, out: Path, *overrides: str, env: Mapping[str, str] | None = None,
-          **how: Any) -> subprocess.Popen[str]:
+def start(recipe: Path, out: Path, *overrides: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     step = json.loads(recipe.read_text())["step"]
     return subprocess.Popen([sys.executable, "-m", "medssl", step, str(recipe), *overrides, "--out", str(out)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}), **how)
+                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
 
 
 def steps_done(out: Path) -> int:

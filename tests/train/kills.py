@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from commands import RUNS, differences, start, steps_done, wait_for_step, write_recipe
@@ -29,11 +30,13 @@ LIFE, MOMENT = 8.0, 0.5
 """Seconds within which they come."""
 
 
-def killed_till_it_ends(recipe: Path, out: Path, chance: random.Random) -> Iterator[dict]:
-    """A line for each life of a run; the last one ends by itself."""
-    while True:
+def killed_till_it_ends(recipe: Path, out: Path, chance: random.Random, most: int | None = None) -> Iterator[dict]:
+    """A line for each life of a run; the last one ends by itself, at the latest when there were the `most` kills."""
+    for number in count():
         before, process = steps_done(out), start(recipe, out)
-        if chance.random() < ANY_MOMENT:
+        if number == most:
+            process.wait()
+        elif chance.random() < ANY_MOMENT:
             time.sleep(chance.uniform(0, LIFE))
         elif wait_for_step(process, out, before + 1):
             time.sleep(chance.uniform(0, MOMENT))

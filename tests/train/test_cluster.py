@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from commands import RUNS, start, steps_done, wait_for_step, write_recipe
+from commands import RUNS, start, wait_for_step, write_recipe
 
 from medssl.errors import ConfigError
 from medssl.train import rank
 from medssl.train.launch import alone, launch, refuse_several
 
-MAE, _, WITH_A_READER, _ = RUNS
+MAE, *_ = RUNS
 BATCH = {"SLURM_JOB_ID": "6", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "2", "SLURM_NPROCS": "2",
          "SLURM_NNODES": "1", "SLURM_NODELIST": "node[1-2]", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
          "SLURM_TASKS_PER_NODE": "2"}
@@ -103,14 +102,3 @@ def test_what_all_find_is_told_once(tmp_path, discs):
     assert told.count("train.stepz: unknown key") == 1
     second.terminate()
     assert second.communicate(timeout=120) == ("", "")
-
-
-def test_a_request_to_stop_that_reaches_the_readers_too_is_answered_with_a_checkpoint(tmp_path, discs):
-    recipe = write_recipe(tmp_path, discs, WITH_A_READER, steps=400, checkpoint_seconds=9999)
-    process = start(recipe, tmp_path / "run", start_new_session=True)
-    assert wait_for_step(process, tmp_path / "run", 3)
-    os.killpg(process.pid, signal.SIGUSR1)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGUSR1, told
-    assert f"Stopped by SIGUSR1 after step {steps_done(tmp_path / 'run')}, with a checkpoint" in told
-    assert "Traceback" not in told
