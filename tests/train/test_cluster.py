@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch.distributed as dist
 from commands import RUNS, start, steps_done, wait_for_step, write_recipe
 
+from medssl.cli import main
 from medssl.errors import ConfigError
 from medssl.train import rank
 from medssl.train.launch import alone, launch, refuse_several
@@ -74,8 +76,17 @@ def test_the_first_tells_at_once_and_the_others_what_only_they_know(environment,
     assert rank.has_the_word(asked=False)
     assert not rank.has_the_word(asked=True)
     monkeypatch.setattr(rank, "GRACE", 60)
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
+    assert not rank.has_the_word(asked=False)
     monkeypatch.setattr(rank, "_PARENT", -1)
     assert not rank.has_the_word(asked=False)
+
+
+def test_once_its_end_is_told_no_signal_changes_the_status(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["medssl", "check", str(tmp_path / "none.parquet")])
+    with pytest.raises(SystemExit):
+        main()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
 def two(recipe: Path, out: Path, *overrides: str) -> list[subprocess.Popen[str]]:
@@ -104,7 +115,7 @@ def test_what_all_find_is_told_once(tmp_path, discs):
     _, told = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     assert told.count("train.stepz: unknown key") == 1
-    second.terminate()
+    second.terminate()  # as torchrun and srun do then
     assert second.communicate(timeout=PATIENCE) == ("", "")
 
 
