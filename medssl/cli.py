@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
@@ -52,7 +49,8 @@ def _interrupt(signum: int, frame: object) -> None:
 def main() -> None:
     """Runs the command line; exit status 1 for an error that has a message, 128 + n when stopped by signal n."""
     logging.basicConfig(format="medssl: %(message)s", level=logging.WARNING)
-    _on_signals(_interrupt)
+    for number in STOPPING:
+        signal.signal(number, _interrupt)
     try:
         app()
     except Stopped as stopped:
@@ -68,15 +66,12 @@ def main() -> None:
 
 
 def _end(message: object, status: int) -> NoReturn:
-    _on_signals(lambda *_: os._exit(status))  # nothing is left to save, and whoever waits for it learns the cause
-    if has_the_word(asked=status > 128):
+    has_word = has_the_word(asked=status > 128)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # of srun, when another task has ended
+        signal.signal(number, signal.SIG_IGN)
+    if has_word:
         print(f"medssl: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in STOPPING:
-        signal.signal(number, handler)
 
 
 @app.callback(invoke_without_command=True)

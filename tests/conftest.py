@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from medssl.data.card import Card
 from medssl.demo import KEY
 from medssl.phantom import PHANTOMS
 from medssl.recipe import shipped_folder
+from medssl.train.signals import STOPPING
 
 PATIENTS = {"xray": 24, "brain": 14, "echo": 17}
 """So few that every split has somebody, and some finding of the X-rays both classes."""
@@ -46,3 +49,12 @@ def manifests(phantoms: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker, or none where a curve can do without: starting more takes longer than these few cases."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A command that ends in this process leaves signals deaf, as its own process would."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

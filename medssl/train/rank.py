@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+
+from medssl.train.signals import STOPPING
 
 MOMENT, GRACE = 2.0, 30.0
 """Seconds that the first process has for its end, which ends the others: asked to stop, and otherwise. Whoever lives
@@ -22,12 +25,15 @@ def own_rank() -> int:
 
 def has_the_word(asked: bool) -> bool:
     """Whether to tell how this process ends: what all find, such as that they were `asked` to stop, the first one
-    tells. The others wait here for the end that torchrun or srun make of them then, or for their parent's."""
+    tells. The others wait here to be ended by torchrun or srun, or by the death of their parent."""
     if own_rank() == 0:
         return True
+    ended: list[int] = []
+    for number in STOPPING:
+        signal.signal(number, lambda number, _: ended.append(number))
     patience = time.monotonic() + (MOMENT if asked else GRACE)
     while time.monotonic() < patience:
-        if os.getppid() != _PARENT:
+        if ended or os.getppid() != _PARENT:
             return False
         time.sleep(0.1)
     return not asked

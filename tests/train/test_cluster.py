@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 import torch.distributed as dist
 from commands import RUNS, start, wait_for_step, write_recipe
 
+from medssl.cli import main
 from medssl.errors import ConfigError
 from medssl.train import rank
 from medssl.train.launch import alone, launch, refuse_several
 
 MAE, *_ = RUNS
+PATIENCE = 300
+"""Seconds for two processes to start, on a machine that has other things to do."""
 BATCH = {"SLURM_JOB_ID": "6", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "2", "SLURM_NPROCS": "2",
          "SLURM_NNODES": "1", "SLURM_NODELIST": "node[1-2]", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
          "SLURM_TASKS_PER_NODE": "2"}
@@ -65,13 +69,23 @@ def test_machines_with_unequal_shares_are_refused(environment):
 def test_the_first_tells_at_once_and_the_others_what_only_they_know(environment, monkeypatch):
     monkeypatch.setattr(rank, "GRACE", 0.3)
     monkeypatch.setattr(rank, "MOMENT", 0.3)
+    monkeypatch.setattr(rank, "_PARENT", os.getppid())
     assert rank.has_the_word(asked=True)
     environment["LOCAL_RANK"] = "1"
     assert rank.has_the_word(asked=False)
     assert not rank.has_the_word(asked=True)
     monkeypatch.setattr(rank, "GRACE", 60)
-    monkeypatch.setattr(os, "getppid", lambda: 1)
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
     assert not rank.has_the_word(asked=False)
+    monkeypatch.setattr(rank, "_PARENT", -1)
+    assert not rank.has_the_word(asked=False)
+
+
+def test_once_its_end_is_told_no_signal_changes_the_status(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["medssl", "check", str(tmp_path / "none.parquet")])
+    with pytest.raises(SystemExit):
+        main()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
 def two(recipe: Path, out: Path, *overrides: str) -> list[subprocess.Popen[str]]:
@@ -86,9 +100,9 @@ def two(recipe: Path, out: Path, *overrides: str) -> list[subprocess.Popen[str]]
 
 def test_a_process_that_is_killed_ends_the_run_in_words(tmp_path, discs):
     first, second = two(write_recipe(tmp_path, discs, MAE), tmp_path / "run")
-    assert wait_for_step(first, tmp_path / "run", 3)
+    assert wait_for_step(first, tmp_path / "run", 3, PATIENCE)
     second.kill()
-    _, told = first.communicate(timeout=120)
+    _, told = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     assert "medssl: Another process of this run ended or cannot be reached" in told
     assert "Traceback" not in told
@@ -97,8 +111,8 @@ def test_a_process_that_is_killed_ends_the_run_in_words(tmp_path, discs):
 
 def test_what_all_find_is_told_once(tmp_path, discs):
     first, second = two(write_recipe(tmp_path, discs, MAE), tmp_path / "run", "train.stepz=3")
-    _, told = first.communicate(timeout=120)
+    _, told = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     assert told.count("train.stepz: unknown key") == 1
-    second.terminate()
-    assert second.communicate(timeout=120) == ("", "")
+    second.terminate()  # as torchrun and srun do then
+    assert second.communicate(timeout=PATIENCE) == ("", "")
