@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disks import limited, small_disk  # noqa: F401 (fixtures)
 
 from medssl.data.build import build
 from medssl.data.card import Card

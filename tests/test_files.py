@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,10 @@ import polars as pl
 import pytest
 import safetensors.torch
 import torch
+from small_disks import ROOM
 
 from medssl.files import DRAFT, whole, write_whole
 
-ROOM = 256 * 1024
 BIG = np.random.default_rng(0).integers(0, 255, size=4 * ROOM, dtype=np.uint8)
 
 
@@ -42,25 +41,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "bytes": lambda draft: draft.write_bytes(BIG.tobytes()),
 }
 """What medssl writes with; they report a full disk in five ways, and numpy without an errno."""
-
-
-@pytest.fixture
-def limited() -> Iterator[None]:
-    """No file may grow beyond ROOM bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of ROOM bytes, where this user may mount one."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a small disk")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)

@@ -10,37 +10,16 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_disks import ROOM
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medssl.train import monitor
 from medssl.train.monitor import PACE, Bar, Metrics, Pace, memory_gib, note_of, spell
-
-ROOM = 64 * 1024
-
-
-@pytest.fixture
-def limited() -> Iterator[None]:
-    """No file may grow beyond ROOM bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of ROOM bytes, where this user may mount one."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a small disk")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def steps(folder: Path) -> list[int]:
