@@ -83,7 +83,7 @@ def fit(
     if world.is_sharded:
         gather_shards(module)
     module.eval()
-    return Fitted(statistics.fmean(run.done.tail), run.done.seconds)
+    return Fitted(statistics.fmean(run.done.tail or [math.nan]), run.done.seconds)
 
 
 class _Run:
@@ -122,7 +122,7 @@ class _Run:
             self.pace.step(config.batch_size)
             done.step, done.seconds, done.parts = step + 1, time.monotonic() - began, self.gradients.parts
             is_last = done.step == config.steps
-            if done.step > 0.9 * config.steps:
+            if done.step > 0.9 * config.steps and not done.refused:
                 done.tail.append(loss)
             looks = is_last or done.step % self.look_every == 0  # alike in all processes
             tells = looks or step % config.log_every == 0
