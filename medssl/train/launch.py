@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
@@ -187,6 +188,7 @@ def _srun(tasks: int, nodes: int) -> tuple[ClusterEnvironment, int, int]:
     job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
     os.environ |= {"SLURM_NTASKS_PER_NODE": str(tasks // nodes), "SLURM_NODELIST": os.environ["SLURM_STEP_NODELIST"]}
     os.environ.setdefault("MASTER_PORT", str(15000 + (97 * job + step) % 10000))
+    warnings.filterwarnings("ignore", "The `srun` command")  # Fabric doubts it where the job is an interactive shell
     return SLURMEnvironment(auto_requeue=False), tasks // nodes, nodes
 
 

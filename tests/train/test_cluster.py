@@ -52,6 +52,8 @@ def test_a_batch_script_without_srun_is_one_process(environment, recwarn):
 
 def test_tasks_of_srun_meet_on_the_first_machine_of_their_step(environment, monkeypatch):
     environment |= STEP
+    with pytest.raises(ConfigError, match="Several processes were started for a curve"):
+        refuse_several("a curve")
     met = {}
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **how: met.update(how))
     monkeypatch.setattr(dist, "new_group", lambda **_: None)

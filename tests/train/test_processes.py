@@ -149,17 +149,6 @@ def test_the_command_starts_its_other_processes_itself(tmp_path, discs):
     assert json.loads((tmp_path / "run/provenance.json").read_text())["processes"] == 2
 
 
-def test_srun_is_taken_at_its_word(monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "1")
-    with pytest.raises(ConfigError, match="Several processes"):
-        refuse_several("a curve")
-    assert os.environ["SLURM_NTASKS_PER_NODE"] == "4"
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    refuse_several("a curve")
-
-
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
