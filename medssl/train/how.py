@@ -10,7 +10,10 @@ from medssl.train.precision import Precision
 
 
 class HowConfig(Config):
-    """How a run is done. None of it changes what is learnt, up to rounding: a run may go on with other values."""
+    """How a run is done. None of it changes what is learnt, up to rounding: a run may go on with other values.
+
+    Two exceptions: each device draws a ViT's drop_path for itself, and `accumulate`, as it says.
+    """
 
     precision: Precision = "auto"
     devices: PositiveInt = 1
