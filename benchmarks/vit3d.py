@@ -29,8 +29,9 @@ METHODS = ("MAE", "classification")
 
 def measure(settings: Settings) -> list[Row]:
     shape = TINY if settings.tiny else BASE
-    return [row for method in METHODS for precision in PRECISIONS
-            for row in _rows(method, precision, shape, settings.repeats)]
+    kinds = [(method, precision) for method in METHODS for precision in PRECISIONS]
+    return [row for kind in (kinds[-1:] if settings.tiny else kinds)  # a fresh process for each takes seconds
+            for row in _rows(*kind, shape, settings.repeats)]
 
 
 def _rows(method: str, precision: str, shape: dict[str, int], repeats: int) -> list[Row]:

@@ -31,7 +31,9 @@ def whole(path: str | Path, *, mode: int = 0o666, durable: bool = True) -> Itera
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{DRAFT}")  # hidden, and of no ending that readers know
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        allowed = draft.stat().st_mode
         yield draft
+        os.chmod(draft, allowed)  # safetensors puts a file of its own in the draft's place
         if durable:
             with draft.open("rb") as file:
                 os.fsync(file.fileno())

@@ -31,6 +31,7 @@ from medssl.train.watch import Watch
 log = logging.getLogger(__name__)
 
 NAME, EARLIER = "last.ckpt", "earlier.ckpt"
+FORMAT = 2
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -69,16 +70,20 @@ class Checkpoints:
         """Of several processes the first one's clock counts."""
         return self._world.is_first and time.monotonic() - self._written > self._every
 
-    def write(self, progress: Progress, *, must: bool = False) -> None:
+    def first(self, progress: Progress) -> Progress:
+        """Writes the first one, before anything is learnt: OSError where the disk would not take it."""
+        if self._folder:
+            save_checkpoint(self._folder, self._world, self._module, self._optimizer, progress)
+        return progress
+
+    def write(self, progress: Progress) -> None:
         """Of several processes all must call it. A disk that is full, or away for a while, does not end the run: the
-        next checkpoint is tried in its time. OSError only where it `must` be written."""
+        next checkpoint is tried in its time."""
         if not self._folder:
             return
         try:
             save_checkpoint(self._folder, self._world, self._module, self._optimizer, progress)
         except OSError as error:
-            if must:
-                raise
             log.warning(f"no checkpoint of step {progress.step} ({error.strerror}): make room; the one before is kept")
         self._written = time.monotonic()
 
@@ -92,7 +97,7 @@ def save_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
     else:
         weights, moments = module.state_dict(), _by_name(module, optimizer)
     if world.is_first:
-        _write(folder, {"module": weights, "optimizer": moments, "progress": asdict(progress)})
+        _write(folder, {"format": FORMAT, "module": weights, "optimizer": moments, "progress": asdict(progress)})
 
 
 def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
@@ -103,6 +108,9 @@ def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
     path, state = _last_good(folder)
     if state is None:
         return None
+    if state.get("format") != FORMAT:
+        raise RunError(f"The checkpoint {path} was written by another version of medssl", expected=f"format {FORMAT}",
+                       remedy="finish the run with that version, or begin anew with another --out")
     try:
         if world.is_sharded:
             set_model_state_dict(module, state["module"], options=StateDictOptions(full_state_dict=True))

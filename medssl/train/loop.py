@@ -7,7 +7,7 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from medssl.train.onlook import Onlooker, Sight
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
 from medssl.train.precision import autocast
 from medssl.train.signals import Signals
-from medssl.train.step import Gradients, Outcome, OutOfMemory
+from medssl.train.step import Gradients, Outcome, OutOfMemory, is_out_of_memory
 from medssl.types import Batch
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class _Run:
         model = _made_ready(module, config, world)
         self.optimizer = build_optimizer(module, config.optim)
         self.checkpoints = Checkpoints(folder, world, module, self.optimizer, config.checkpoint_seconds)
-        self.done = self.checkpoints.load() or Progress()
+        self.done = self.checkpoints.load() or self.checkpoints.first(Progress())
         self.pace = Pace(config.steps - self.done.step)
         self.gradients = Gradients(world, module, model, policy, autocast(config.precision, module, world.device),
                                    self.pace, max(config.accumulate, self.done.parts))
@@ -111,8 +111,7 @@ class _Run:
         batches = signals.kept_from(lambda: self.loader.batches(done.step, config.steps, config.workers, world.rank,
                                                                 world.size))
         for step in range(done.step, config.steps):
-            with self.pace.loading():
-                batch = next(batches)
+            batch = self._next(batches)
             torch.manual_seed(torch_seed(self.loader.seed, "step", step, world.rank))
             lr = set_lr(self.optimizer, config.optim, step, config.steps)
             outcome = self._gradients(batch)
@@ -130,12 +129,25 @@ class _Run:
             self._watch(step, loss, health)
             if tells:
                 self._tell(step, {"loss": loss, "lr": lr, **health, "gradient_norm": norm}, looks)
-            if due or stop or is_last:
-                self.checkpoints.write(done, must=is_last)
+            if stop or (due or is_last) and not done.refused:  # weights that lead nowhere are not worth keeping
+                self.checkpoints.write(done)
             if stop:
                 raise Stopped(signals.received or signal.SIGTERM, done.step)
             if progress:
                 progress(done.step, config.steps, note=note_of(loss, self.told))
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            with self.pace.loading():
+                return next(batches)
+        except RuntimeError as error:  # torch's, in many words
+            if "DataLoader worker" not in str(error):
+                raise
+            if self.world.size == 1:
+                self.checkpoints.write(self.done)
+            raise TrainingError("A process that reads ahead was killed, most likely for want of memory",
+                                expected=f"room for {self.config.workers} of them",
+                                remedy="go on with the same command and fewer train.workers") from None
 
     def _gradients(self, batch: Batch) -> Outcome:
         try:
@@ -149,19 +161,30 @@ class _Run:
         """Steps along the gradient, where there is one; TrainingError where there has not been for a while."""
         if math.isfinite(loss) and math.isfinite(norm):
             self.gradients.clip(norm, self.config.clip)
-            self.optimizer.step()
+            self._step()
             self.done.refused = 0
             return
         self.gradients.undo()
         found = f"The gradient's norm is {norm} {where}" if math.isfinite(loss) else f"The loss is {loss} {where}"
         if self.done.refused + 1 == REFUSED:
-            self.checkpoints.write(self.done)
             raise TrainingError(
                 f"{found}, {REFUSED} steps in a row", expected="finite numbers",
-                remedy="lower train.optim.lr, lengthen train.optim.warmup, set train.clip=1 or, in the same folder, "
-                       "train.precision=float32; the last checkpoint is kept")
+                remedy="lower train.optim.lr, lengthen train.optim.warmup or set train.clip=1.0, under another --out; "
+                       "where bf16 is to blame, go on with train.precision=float32 from the last checkpoint, which is "
+                       "of before these steps")
         self.done.refused += 1
         log.warning(f"{found}; this step was left out")
+
+    def _step(self) -> None:
+        try:
+            self.optimizer.step()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError("Out of memory in the optimiser, which keeps two numbers for each weight",
+                                expected="room for them", remedy="choose a smaller encoder, train.optim.name=sgd (one "
+                                "number), or several devices with train.strategy=fsdp; the last checkpoint is kept"
+                                ) from None
 
     def _health(self, outcome: Outcome) -> dict[str, float]:
         """The objective's figures, of all processes' samples."""
@@ -180,7 +203,7 @@ class _Run:
         if not self.metrics:
             return
         self.told = {**figures, "parts": self.done.parts, **self.pace.figures(), "seconds": self.done.seconds}
-        if looks:
+        if looks and not self.done.refused:
             with self.pace.looking():
                 sight = self._look()
             self.told |= sight.figures
@@ -198,7 +221,8 @@ class _Run:
                 seen.figures |= sight.figures
                 seen.pictures |= sight.pictures
             except Exception as error:
-                log.warning(f"an onlooker failed and is asked no more: {type(error).__name__}: {error}")
+                told = str(error).partition("\n")[0]
+                log.warning(f"the online probe or the reconstructions failed and are left out from here on ({told})")
                 self.onlookers.remove(onlooker)
         self.module.train()
         return seen

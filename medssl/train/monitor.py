@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -17,7 +18,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from medssl.errors import ConfigError
 from medssl.files import append_whole, whole
 from medssl.train.events import Events
 
@@ -203,10 +203,10 @@ class Metrics:
     def _excused(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if not self._warned:
                 log.warning("%s cannot be written (%s): the run goes on, and its figures are lost until there is room",
-                            error.filename or self._folder, error.strerror)
+                            getattr(error, "filename", None) or self._folder, getattr(error, "strerror", "no memory"))
             self._warned = True
 
 
@@ -229,20 +229,6 @@ def _is_before(line: bytes, step: int) -> bool:
         return False
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-@contextmanager
-def norms_explained(batch_size: int) -> Iterator[None]:
-    """ConfigError where a batch or instance norm meets one value a channel, whose deviation torch refuses to take."""
-    try:
-        yield
-    except ValueError as error:
-        refused, _, shape = str(error).partition(" when training, got input size ")
-        if not refused.startswith("Expected more than 1 "):
-            raise
-        larger = "make views larger: augment.size, or data.box.size where that is left out"
-        more = "give train.batch_size=2 or more, or " if "value per channel" in refused and batch_size < 2 else ""
-        raise ConfigError(f"A norm has one value a channel to normalise, in maps {shape}, with train.batch_size "
-                          f"{batch_size}", expected="at least 2", remedy=more + larger) from None
+def _rounded(value: float) -> float | None:
+    """None, JSON's null, for what is no finite number: JSON knows no NaN."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

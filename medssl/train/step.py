@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medssl.augment.policy import ViewPolicy
-from medssl.errors import TrainingError
+from medssl.errors import ConfigError, TrainingError
 from medssl.train.launch import World
-from medssl.train.monitor import Pace, norms_explained
+from medssl.train.monitor import Pace
 from medssl.types import Batch
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Gradients:
             with self._pace.augmenting():
                 views = self._policy(part.to(self._world.to_device))
             with self._world.keeping_gradients(self._model, number < len(cut)):
-                with norms_explained(len(part.case_ids)), self._autocast:
+                with norms_explained(len(part.case_ids), parts), self._autocast:
                     its_loss, its_health = self._model(views)
                 self._world.backward(its_loss * share if len(cut) > 1 else its_loss)
             loss += its_loss.detach() * share
@@ -119,13 +119,16 @@ class Gradients:
         elif self._world.size > 1:
             found, smaller = f"half of it, {whole // 2}, is the next to try", f"train.batch_size={whole // 2}"
         else:
-            found, smaller = "not even one case fitted", "smaller views (augment.size, data.box.size)"
+            found, smaller = "not even one case fitted", "smaller views (augment.size, data.box.size) or encoder"
+        ways = ["train.checkpoint_activations=true (ViTs)"]
+        if 2 * self.parts <= cases and (fitting or self._world.size > 1):
+            ways += [f"train.accumulate={2 * self.parts} (unless the loss is per sample, each part is then compared "
+                     "within itself alone)", "more devices"]
         return OutOfMemory(
             f"Out of memory with a batch of {whole}, {cases // self.parts} cases at a time on each device ({refused})",
             expected=f"room for it; {found}",
-            remedy="go on from the checkpoint with the same command and train.checkpoint_activations=true (ViTs), "
-                   f"train.accumulate={2 * self.parts} (compares cases within smaller parts, unless the loss is per "
-                   f"sample) or more devices; or begin anew, in another --out, with {smaller}")
+            remedy=f"go on from the checkpoint with the same command and {' or '.join(ways)}; or begin anew, in "
+                   f"another --out, with {smaller}")
 
     def _fitting(self, batch: Batch) -> int:
         """The largest halving of the batch whose gradients fit, by trying; 0 where none does."""
@@ -162,5 +165,24 @@ def is_per_sample(module: nn.Module) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether CUDA, torch's CPU allocator, oneDNN or Python say that there is no more memory."""
-    signs = ("can't allocate memory", "out of memory", "could not create a primitive", "could not create a memory")
+    signs = ("can't allocate memory", "out of memory", "could not create a primitive", "could not create a memory",
+             "STATUS_ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def norms_explained(cases: int, parts: int) -> Iterator[None]:
+    """ConfigError where a batch or instance norm meets one value a channel, whose deviation torch refuses to take, in
+    one of the parts of a batch."""
+    try:
+        yield
+    except ValueError as error:
+        refused, _, shape = str(error).partition(" when training, got input size ")
+        if not refused.startswith("Expected more than 1 "):
+            raise
+        larger = "make views larger: augment.size, or data.box.size where that is left out"
+        few = "value per channel" in refused and cases < 2
+        fewer_parts = "lower train.accumulate, or " if parts > 1 else "give train.batch_size=2 or more, or "
+        raise ConfigError(f"A norm has one value a channel to normalise, in maps {shape}, with train.batch_size "
+                          f"{cases * parts}" + (f" in {parts} parts" if parts > 1 else ""),
+                          expected="at least 2", remedy=fewer_parts * few + larger) from None
