@@ -42,7 +42,7 @@ def test_a_painting_objective_is_seen_to_paint(discs, other):  # noqa: F811
     np.testing.assert_array_equal(seen(), first)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.1)
+            parameter.copy_(torch.randn_like(parameter))
     width = first.shape[1] // 3
     changed = (seen() != first).any(axis=2)
     assert changed[:, 2 * width:].mean() > 0.01, "the reconstructions"
