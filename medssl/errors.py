@@ -76,12 +76,13 @@ class TrainingError(MedsslError):
 
 
 class Stopped(MedsslError):
-    """signal: the number of the one that asked for it; step: how many are done."""
+    """signal: the number of the one that asked for it; step: how many are done; is_kept: whether a checkpoint is."""
 
-    def __init__(self, signal: int, step: int) -> None:
-        self.signal, self.step = signal, step
-        super().__init__(f"Stopped by {Signals(signal).name} after step {step}, with a checkpoint",
+    def __init__(self, signal: int, step: int, is_kept: bool = True) -> None:
+        self.signal, self.step, self.is_kept = signal, step, is_kept
+        kept = "with a checkpoint" if is_kept else "whose checkpoint could not be written: the last one before is kept"
+        super().__init__(f"Stopped by {Signals(signal).name} after step {step}, {kept}",
                          remedy="give the same command again, and it goes on from there")
 
     def __reduce__(self):
-        return Stopped, (self.signal, self.step)
+        return Stopped, (self.signal, self.step, self.is_kept)

@@ -133,6 +133,16 @@ class CurveConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _is_done_by_one_process(self) -> CurveConfig:
+        trains = {"train": self.train} | {f"arms.{name}.pretrain.train": arm.pretrain.train
+                                          for name, arm in self.arms.items() if arm.pretrain}
+        several = [name for name, train in trains.items() if train.devices > 1]
+        if several:
+            raise ValueError(f"{', '.join(several)}: a curve trains on one device; leave `devices` out, or pretrain by "
+                             "medssl pretrain and give the arm `init`")
+        return self
+
+    @model_validator(mode="after")
     def _scaling_is_of_pretrainings(self) -> CurveConfig:
         mistakes = [f"scaling.{axis}: {mistake}" for axis, names in self.scaling if names
                     for mistake in _axis_mistakes(axis, names, self)]

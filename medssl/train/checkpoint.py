@@ -39,15 +39,15 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 class Progress:
     """How far a run is.
 
-    step: the next one to do; seconds: spent so far; tail: the losses so far of the last tenth of the steps; parts: in
-    how many a batch is taken; refused: steps in a row that were not taken, their loss or gradient not being finite;
-    watch: what was seen of its health.
+    step: the next one to do; seconds: spent so far; tail: the losses so far of the last tenth of the steps; halvings:
+    how often memory did not suffice for a part of a batch; refused: steps in a row that were not taken, their loss or
+    gradient not being finite; watch: what was seen of its health.
     """
 
     step: int = 0
     seconds: float = 0.0
     tail: list[float] = field(default_factory=list)
-    parts: int = 1
+    halvings: int = 0
     refused: int = 0
     watch: Watch = field(default_factory=Watch)
 
@@ -76,24 +76,27 @@ class Checkpoints:
             save_checkpoint(self._folder, self._world, self._module, self._optimizer, progress)
         return progress
 
-    def write(self, progress: Progress) -> None:
-        """Of several processes all must call it. A disk that is full, or away for a while, does not end the run: the
-        next checkpoint is tried in its time."""
+    def write(self, progress: Progress) -> bool:
+        """Whether it could be written; of several processes all must call it. A disk that is full, or away for a while,
+        does not end the run: the next checkpoint is tried in its time."""
         if not self._folder:
-            return
+            return False
+        self._written = time.monotonic()
         try:
             save_checkpoint(self._folder, self._world, self._module, self._optimizer, progress)
+            return True
         except OSError as error:
             log.warning(f"no checkpoint of step {progress.step} ({error.strerror}): make room; the one before is kept")
-        self._written = time.monotonic()
+            return False
 
 
 def save_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: torch.optim.Optimizer,
                     progress: Progress) -> None:
     """Everything that step `progress.step` needs to go on as if nothing had happened; all processes must call it."""
     if world.is_sharded:
-        weights = get_model_state_dict(module, options=WHOLE)
-        moments = get_optimizer_state_dict(module, optimizer, options=WHOLE).get("state", {})
+        weights, moments = get_model_state_dict(module, options=WHOLE), {}
+        if optimizer.state:  # torch would make up those of a step that was never taken
+            moments = get_optimizer_state_dict(module, optimizer, options=WHOLE).get("state", {})
     else:
         weights, moments = module.state_dict(), _by_name(module, optimizer)
     if world.is_first:
@@ -114,9 +117,10 @@ def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
     try:
         if world.is_sharded:
             set_model_state_dict(module, state["module"], options=StateDictOptions(full_state_dict=True))
-            groups = get_optimizer_state_dict(module, optimizer, options=WHOLE)["param_groups"]
-            set_optimizer_state_dict(module, optimizer, {"state": state["optimizer"], "param_groups": groups},
-                                     options=StateDictOptions(full_state_dict=True))
+            if state["optimizer"]:
+                groups = get_optimizer_state_dict(module, optimizer)["param_groups"]
+                set_optimizer_state_dict(module, optimizer, {"state": state["optimizer"], "param_groups": groups},
+                                         options=StateDictOptions(full_state_dict=True))
         else:
             module.load_state_dict(state["module"])
             optimizer.load_state_dict(_by_number(module, optimizer, state["optimizer"]))

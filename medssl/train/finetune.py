@@ -25,7 +25,7 @@ from medssl.train.launch import World, launch
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import open_run
-from medssl.train.together import finish, held_by_first, open_together
+from medssl.train.together import finish, held_by_first, is_finished, open_together
 
 
 class FinetuneConfig(Config):
@@ -66,7 +66,7 @@ def finetune(
     with held_by_first(world, out):
         world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest,
                                      patients=len(patients), processes=world.size))
-        if (out / "model.json").is_file():
+        if is_finished(world, out):
             return out
         start = open_start(config.init) if config.init else None
         if start:  # the same people must go by the same names in both, or nobody could judge the result

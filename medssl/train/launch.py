@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from medssl.errors import ConfigError, MedsslError, RunError, Stopped, TrainingError
+from medssl.errors import ConfigError, RunError, Stopped, TrainingError
 from medssl.models.batchnorm import synchronise_batch_norms
 from medssl.models.vit import Block
 
@@ -81,8 +81,8 @@ class World:
         told: list[str | None] = [None]
         try:
             return work() if self.is_first else None
-        except MedsslError as error:
-            told = [str(error)]
+        except BaseException as error:
+            told = [str(error) or type(error).__name__]
             raise
         finally:
             dist.broadcast_object_list(told, src=0, group=self._waiting)
@@ -96,6 +96,14 @@ class World:
         shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
         return (shared / self.size).tolist()
+
+    def require_alike(self, step: int, what: str) -> None:
+        """RunError in all processes where they do not all go on from the same step."""
+        mean, square = self.mean(step, step**2)
+        if square - mean**2 > 1e-6 * max(1.0, square):
+            raise RunError(f"The processes of this run find different {what}: this one goes on at step {step}",
+                           expected="one run folder that all of them see", remedy="give an --out on a disk that the "
+                           "machines share; if it is, wait a minute and give the same command again")
 
     def share(self, module: nn.Module) -> nn.Module:
         """What to call in training instead of `module`, which is brought to this process's device.

@@ -96,9 +96,10 @@ class _Run:
         self.optimizer = build_optimizer(module, config.optim)
         self.checkpoints = Checkpoints(folder, world, module, self.optimizer, config.checkpoint_seconds)
         self.done = self.checkpoints.load() or self.checkpoints.first(Progress())
+        world.require_alike(self.done.step, "checkpoints")
         self.pace = Pace(config.steps - self.done.step)
         self.gradients = Gradients(world, module, model, policy, autocast(config.precision, module, world.device),
-                                   self.pace, max(config.accumulate, self.done.parts))
+                                   self.pace, config.accumulate, self.done.halvings)
         self.metrics = Metrics(folder, self.done.step) if folder and world.is_first else None
         self.onlookers = list(onlookers) if world.is_first and not world.is_sharded else []
         self.look_every = (config.look_every or math.ceil(config.steps / 10)) if onlookers else config.steps
@@ -112,27 +113,27 @@ class _Run:
                                                                 world.size))
         for step in range(done.step, config.steps):
             batch = self._next(batches)
-            torch.manual_seed(torch_seed(self.loader.seed, "step", step, world.rank))
             lr = set_lr(self.optimizer, config.optim, step, config.steps)
-            outcome = self._gradients(batch)
+            outcome = self._gradients(batch, torch_seed(self.loader.seed, "step", step, world.rank))
             loss, stop, due = world.mean(outcome.loss, signals.received, self.checkpoints.is_due)
             norm = self.gradients.norm()
             self._advance(loss, norm, f"at step {step}, with learning rate {lr:.3g}, on cases {_few(batch.case_ids)}")
             self.pace.step(config.batch_size)
-            done.step, done.seconds, done.parts = step + 1, time.monotonic() - began, self.gradients.parts
+            done.step, done.seconds, done.halvings = step + 1, time.monotonic() - began, self.gradients.halvings
             is_last = done.step == config.steps
             if done.step > 0.9 * config.steps and not done.refused:
                 done.tail.append(loss)
             looks = is_last or done.step % self.look_every == 0  # alike in all processes
             tells = looks or step % config.log_every == 0
             health = self._health(outcome) if tells else {}
-            self._watch(step, loss, health)
             if tells:
-                self._tell(step, {"loss": loss, "lr": lr, **health, "gradient_norm": norm}, looks)
+                parts = self.gradients.parts(len(batch.case_ids))
+                self._tell(step, {"loss": loss, "lr": lr, **health, "gradient_norm": norm, "parts": parts}, looks)
+            self._watch(step, loss, health)
             if stop or (due or is_last) and not done.refused:  # weights that lead nowhere are not worth keeping
-                self.checkpoints.write(done)
+                is_kept = self.checkpoints.write(done)
             if stop:
-                raise Stopped(signals.received or signal.SIGTERM, done.step)
+                raise Stopped(signals.received or signal.SIGTERM, done.step, is_kept)
             if progress:
                 progress(done.step, config.steps, note=note_of(loss, self.told))
 
@@ -149,9 +150,9 @@ class _Run:
                                 expected=f"room for {self.config.workers} of them",
                                 remedy="go on with the same command and fewer train.workers") from None
 
-    def _gradients(self, batch: Batch) -> Outcome:
+    def _gradients(self, batch: Batch, seed: int) -> Outcome:
         try:
-            return self.gradients.take(batch)
+            return self.gradients.take(batch, seed)
         except OutOfMemory:
             if self.world.size == 1:  # the others are in the middle of the step
                 self.checkpoints.write(self.done)
@@ -202,7 +203,7 @@ class _Run:
     def _tell(self, step: int, figures: dict[str, float], looks: bool) -> None:
         if not self.metrics:
             return
-        self.told = {**figures, "parts": self.done.parts, **self.pace.figures(), "seconds": self.done.seconds}
+        self.told = {**figures, **self.pace.figures(), "seconds": self.done.seconds}
         if looks and not self.done.refused:
             with self.pace.looking():
                 sight = self._look()

@@ -33,7 +33,7 @@ from medssl.train.launch import World, launch
 from medssl.train.loop import TrainConfig, fit
 from medssl.train.onlook import OnlineConfig, Onlooker
 from medssl.train.run import open_run, patient_digest
-from medssl.train.together import finish, held_by_first, open_together
+from medssl.train.together import finish, held_by_first, is_finished, open_together
 
 
 class PretrainConfig(Config):
@@ -79,7 +79,7 @@ def pretrain(
     with held_by_first(world, out):
         world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest, cases=len(cases),
                                      patients=cases["patient_id"].n_unique(), processes=world.size))
-        if (out / "model.json").is_file():
+        if is_finished(world, out):
             return out
         start = open_start(config.init) if config.init else None
         if start:  # the same people must go by the same names in both, or nobody could judge the result

@@ -35,31 +35,40 @@ class Outcome:
 
 
 class Gradients:
-    """Leaves in a module's parameters the gradient of a batch, taken in `parts` one after another.
+    """Leaves in a module's parameters the gradient of a batch, taken in parts one after another.
 
     Args:
         model: what to call for `module`, as `World.share` gave it.
-        parts: where memory does not suffice for one of them, and the loss is per sample, so that their mean is the
-            whole batch's, there are twice as many from then on.
+        accumulate: how many parts the recipe asks for.
+        halvings: how often there are twice as many: where memory does not suffice for one, and the loss is per sample,
+            so that their mean is the whole batch's, that is once more from then on.
     """
 
     def __init__(self, world: World, module: nn.Module, model: nn.Module, policy: ViewPolicy,
-                 autocast: AbstractContextManager, pace: Pace, parts: int) -> None:
-        self.parts, self._pace = parts, pace
+                 autocast: AbstractContextManager, pace: Pace, accumulate: int, halvings: int) -> None:
+        self.halvings, self._accumulate, self._pace = halvings, accumulate, pace
         self._world, self._module, self._model, self._policy, self._autocast = world, module, model, policy, autocast
         self._buffers = Buffers(module)
         self._refused = ""
         """What was said when memory did not suffice."""
 
-    def take(self, batch: Batch) -> Outcome:
-        """OutOfMemory, naming what would have fitted, where there is nothing to halve."""
+    def parts(self, cases: int) -> int:
+        """In how many so many cases are taken; none is empty."""
+        return min(self._accumulate << self.halvings, cases)
+
+    def take(self, batch: Batch, seed: int) -> Outcome:
+        """OutOfMemory, naming what would have fitted, where there is nothing to halve.
+
+        seed: of what the module draws by itself.
+        """
+        cases = len(batch.case_ids)
         self._buffers.keep()
-        while (outcome := self._tried(batch, self.parts)) is None:
-            if self._world.size > 1 or not is_per_sample(self._module) or 2 * self.parts > len(batch.case_ids):
-                raise self._no_room(batch)
-            self.parts *= 2
-            log.warning(f"out of memory: from here on each step takes its {len(batch.case_ids)} cases in {self.parts} "
-                        "parts; a loss that is per sample stays the same")
+        while (outcome := self._tried(batch, self.parts(cases), seed)) is None:
+            if self._world.size > 1 or not is_per_sample(self._module) or self.parts(cases) == cases:
+                raise self._no_room(batch, seed)
+            self.halvings += 1
+            log.warning(f"out of memory: from here on each step takes its {cases} cases in {self.parts(cases)} parts; "
+                        "a loss that is per sample stays the same")
         return outcome
 
     def undo(self) -> None:
@@ -80,8 +89,9 @@ class Gradients:
     def _all(self) -> list[Tensor]:
         return [p.grad for p in self._module.parameters() if p.grad is not None]
 
-    def _tried(self, batch: Batch, parts: int) -> Outcome | None:
+    def _tried(self, batch: Batch, parts: int, seed: int) -> Outcome | None:
         """None where memory did not suffice."""
+        torch.manual_seed(seed)
         try:
             return self._pass(batch, parts)
         except (RuntimeError, MemoryError) as error:
@@ -110,10 +120,10 @@ class Gradients:
             health = {name: health.get(name, 0.0) + figure * share for name, figure in its_health.items()}
         return Outcome(float(loss), health)
 
-    def _no_room(self, batch: Batch) -> OutOfMemory:
+    def _no_room(self, batch: Batch, seed: int) -> OutOfMemory:
         cases, refused = len(batch.case_ids), self._refused
-        whole = cases * self._world.size
-        fitting = self._fitting(batch) if self._world.size == 1 else 0
+        whole, parts = cases * self._world.size, self.parts(cases)
+        fitting = self._fitting(batch, seed) if self._world.size == 1 else 0
         if fitting:
             found, smaller = f"a batch of {fitting} fitted when it was tried just now", f"train.batch_size={fitting}"
         elif self._world.size > 1:
@@ -121,20 +131,20 @@ class Gradients:
         else:
             found, smaller = "not even one case fitted", "smaller views (augment.size, data.box.size) or encoder"
         ways = ["train.checkpoint_activations=true (ViTs)"]
-        if 2 * self.parts <= cases and (fitting or self._world.size > 1):
-            ways += [f"train.accumulate={2 * self.parts} (unless the loss is per sample, each part is then compared "
+        if 2 * parts <= cases and (fitting or self._world.size > 1):
+            ways += [f"train.accumulate={2 * parts} (unless the loss is per sample, each part is then compared "
                      "within itself alone)", "more devices"]
         return OutOfMemory(
-            f"Out of memory with a batch of {whole}, {cases // self.parts} cases at a time on each device ({refused})",
+            f"Out of memory with a batch of {whole}, {cases // parts} cases at a time on each device ({refused})",
             expected=f"room for it; {found}",
             remedy=f"go on from the checkpoint with the same command and {' or '.join(ways)}; or begin anew, in "
                    f"another --out, with {smaller}")
 
-    def _fitting(self, batch: Batch) -> int:
+    def _fitting(self, batch: Batch, seed: int) -> int:
         """The largest halving of the batch whose gradients fit, by trying; 0 where none does."""
         cases = len(batch.case_ids) // 2
         while cases:
-            found = self._tried(batch.parts(len(batch.case_ids) // cases)[0], 1)
+            found = self._tried(batch.parts(len(batch.case_ids) // cases)[0], 1, seed)
             self.undo()
             if found:
                 return cases
@@ -150,7 +160,8 @@ class Buffers:
         self._kept = [buffer.clone() for buffer in self._live]
 
     def keep(self) -> None:
-        torch._foreach_copy_(self._kept, self._live) if self._live else None
+        if self._live:
+            torch._foreach_copy_(self._kept, self._live)
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -22,6 +22,12 @@ def open_together(world: World, config: DataConfig, progress: Callable[[int, int
     return data or open_data(config)
 
 
+def is_finished(world: World, folder: Path) -> bool:
+    """Whether the first process finds the run's model there."""
+    (found,) = world.mean(world.is_first and (folder / "model.json").is_file())
+    return found > 0
+
+
 def held_by_first(world: World, folder: Path) -> AbstractContextManager[None]:
     """The folder is this run's alone while it is open; RunError where it is another's."""
     return held(folder) if world.is_first else nullcontext()

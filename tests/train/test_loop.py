@@ -158,6 +158,25 @@ def test_a_batch_in_parts_is_the_same_batch(discs):
         run(Toy(), discs, None, accumulate=5)
 
 
+def test_parts_follow_the_recipe_of_the_day_and_are_never_empty(tmp_path, discs):
+    with pytest.raises(Stopped):
+        run(Toy(), discs, tmp_path / "fewer", accumulate=4, progress=stop_at(5), checkpoint_seconds=0)
+    run(Toy(), discs, tmp_path / "fewer", accumulate=1)
+    assert [line["parts"] for line in metrics(tmp_path / "fewer")] == [4] * 5 + [1] * 5
+    hungry = Hungry(room=1)
+    with pytest.raises(Stopped):
+        run(hungry, discs, tmp_path / "halved", progress=stop_at(5), checkpoint_seconds=0)
+    run(hungry, discs, tmp_path / "halved", accumulate=2)
+    assert [line["parts"] for line in metrics(tmp_path / "halved")] == [4] * 10
+
+
+def stop_at(step: int):
+    def stop(done: int, total: int, note: str) -> None:
+        if done == step:
+            raise Stopped
+    return stop
+
+
 class Hungry(Toy):
     """Has no room for more than `room` cases."""
 

@@ -55,12 +55,20 @@ def as_torchrun_does(rank: int, port: int) -> None:
                    "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
+def interrupt(done: int, total: int, note: str) -> None:
+    if done == 2:
+        raise InterruptedError
+
+
 def work(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
     """What each of two processes does: every way of pretraining, one after another, and a finetuning."""
     as_torchrun_does(rank, port)
     with pytest.raises(ConfigError, match="Several processes were started for a curve"):
         refuse_several("a curve")
     for way in WAYS:
+        if way == "sharded ViT":  # goes on where it was interrupted, sharded again
+            with pytest.raises(InterruptedError):
+                pretrain(pretraining(discs, way, checkpoint_seconds=0.0), folder / way, progress=interrupt)
         pretrain(pretraining(discs, way), folder / way)
     finetune(finetuning(discs), folder / "finetuned")
     with pytest.raises(ConfigError, match=r"train.batch_size is 7, to be shared by 2 .*train.batch_size=8"):
@@ -87,20 +95,21 @@ def figures(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_same(one: Path, two: Path) -> None:
+def assert_same(one: Path, two: Path, atol: float = 2e-6) -> None:
+    """atol: of weights; three steps of SGD move most of them by 1e-5 or more, of AdamW by 1e-3."""
     for ours, theirs in zip(figures(one), figures(two), strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-3, abs=1e-4)
         assert theirs["gradient_norm"] == pytest.approx(ours["gradient_norm"], rel=1e-3)
     ours, theirs = (load_file(run / "model.safetensors") for run in (one, two))
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=atol, msg=name)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_learn_what_one_does(tmp_path, discs, together, way):
     pretrain(pretraining(discs, way), tmp_path)
-    assert_same(tmp_path, together / way)
+    assert_same(tmp_path, together / way, atol=1e-4 if "AdamW" in way else 2e-6)
     assert json.loads((together / way / "provenance.json").read_text())["processes"] == 2
 
 
@@ -114,13 +123,9 @@ def half(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
     as_torchrun_does(rank, port)
     world = launch()
     for strategy in ("ddp", "fsdp"):
-        def stop(done: int, total: int, note: str) -> None:
-            if done == 2:
-                raise InterruptedError
-
         with pytest.raises(InterruptedError):
             pretrain(pretraining(discs, "AdamW and workers", checkpoint_seconds=0.0, strategy=strategy),
-                     folder / strategy, progress=stop)
+                     folder / strategy, progress=interrupt)
     assert world.size == 2
 
 
@@ -128,7 +133,7 @@ def half(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
 def test_one_process_goes_on_where_two_were(tmp_path, discs, halves, strategy):
     pretrain(pretraining(discs, "AdamW and workers"), tmp_path / "whole")
     pretrain(pretraining(discs, "AdamW and workers"), halves / strategy)
-    assert_same(tmp_path / "whole", halves / strategy)
+    assert_same(tmp_path / "whole", halves / strategy, atol=1e-4)
     told = json.loads((halves / strategy / "provenance.json").read_text())
     assert [change["with"] for change in told["went_on"]][0][0] == "train.checkpoint_seconds"
 
