@@ -145,7 +145,7 @@ class CurveConfig(Config):
     @model_validator(mode="after")
     def _scaling_is_of_pretrainings(self) -> CurveConfig:
         mistakes = [f"scaling.{axis}: {mistake}" for axis, names in self.scaling if names
-                    for mistake in _axis_mistakes(axis, names, self)]
+                    for mistake in _axis_mistakes(names, self)]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
@@ -171,23 +171,13 @@ def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
     return mistakes
 
 
-def _axis_mistakes(axis: str, names: list[str], config: CurveConfig) -> list[str]:
+def _axis_mistakes(names: list[str], config: CurveConfig) -> list[str]:
     mistakes = [f"names {name!r}; the arms are {', '.join(config.arms)}" for name in names if name not in config.arms]
     mistakes += [f"names {name!r}, which does not pretrain; name arms with `pretrain`, or with `weights_of` such an arm"
                  for name in names if name in config.arms and not config.pretraining(name)]
     if len(names) < 2 or len(set(names)) < len(names):
         mistakes.append(f"names {', '.join(names)}; name two arms or more, each once")
-    if not mistakes:
-        sizes = [_scaled(axis, config.pretraining(name)) for name in names]
-        mistakes += [f"names {name!r} and {names[sizes.index(size)]!r}, which have the same size; change it in one"
-                     for place, (name, size) in enumerate(zip(names, sizes, strict=True)) if sizes.index(size) < place]
     return mistakes
-
-
-def _scaled(axis: str, recipe: PretrainConfig) -> object:
-    """What the arms of an axis are to differ in."""
-    return {"model": (recipe.encoder, recipe.init), "patients": (recipe.share, recipe.data.where),
-            "batch": recipe.train.batch_size}[axis]
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,6 @@ def test_what_the_data_lack_is_said_before_the_first_point(discs, tmp_path):
     ({"patients": ["ssl", "scratch"]}, "scaling.patients: names 'scratch', which does not pretrain"),
     ({"batch": ["ssl"]}, "scaling.batch: names ssl; name two arms or more, each once"),
     ({"batch": ["ssl", "ssl"]}, "scaling.batch: names ssl, ssl; name two arms or more"),
-    ({"batch": ["ssl", "frozen"]}, "scaling.batch: names 'frozen' and 'ssl', which have the same size"),
 ])
 def test_what_scaling_names_must_be_arms_that_pretrain(discs, scaling, told):
     with pytest.raises(ConfigError) as caught:
