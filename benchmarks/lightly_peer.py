@@ -14,9 +14,9 @@ from typing import Any
 import meter
 import torch
 from step import PRECISIONS, Loss, step
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
-OPERATORS = torch.library.Library("torchvision", "DEF")
+OPERATORS = library.Library("torchvision", "DEF")
 """Lives as long as the process, for what it defines goes with it."""
 if torch.version.cuda is None:  # then torchvision's own library, which defines them, does not load; nobody calls them
     for name in ("nms", "qnms"):
