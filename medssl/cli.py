@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from medssl import __version__
+from medssl.accounts import print_counts, print_kinds, print_scores, print_skipped
 from medssl.errors import ConfigError, MedsslError, Stopped
 from medssl.train.rank import has_the_word
 from medssl.train.signals import STOPPING
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from medssl.data.source import Data
     from medssl.train.onlook import Onlooker
     from medssl.train.pretrain import PretrainConfig
@@ -127,9 +126,9 @@ def manifest(
     built.save(out)
     patients = built.cases["patient_id"].n_unique()
     print(f"{len(built.cases)} cases of {patients} patients in {out}")
-    _print_counts("split", built.cases["split"].to_list())
-    _print_kinds(built.cases)
-    _print_skipped(built.skipped, skipped)
+    print_counts("split", built.cases["split"].to_list())
+    print_kinds(built.cases)
+    print_skipped(built.skipped, skipped)
 
 
 @app.command()
@@ -268,7 +267,7 @@ def probe(recipe: Recipe, overrides: Overrides = None,
     from medssl.evaluate.single import probe_run
     from medssl.recipe import load_recipe
 
-    _print_scores(probe_run(load_recipe(recipe, "finetune", overrides), split))
+    print_scores(probe_run(load_recipe(recipe, "finetune", overrides), split))
 
 
 @app.command()
@@ -303,7 +302,7 @@ def evaluate(
     """
     from medssl.evaluate.single import evaluate_run
 
-    _print_scores(evaluate_run(run, split, overrides or []))
+    print_scores(evaluate_run(run, split, overrides or []))
 
 
 @app.command()
@@ -376,40 +375,3 @@ def _onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
 
 def _run_folder(recipe: Path) -> Path:
     return Path("runs") / recipe.parent.name / recipe.stem
-
-
-def _print_counts(name: str, values: list[str]) -> None:
-    print(f"  by {name}: " + ", ".join(f"{value} {values.count(value)}" for value in sorted(set(values))))
-
-
-def _print_kinds(cases: pl.DataFrame) -> None:
-    from medssl.data.kinds import choice, kinds_of
-
-    rows = kinds_of(cases).rows()
-    print("  by kind and modality:")
-    for kind, modality, count, patients in rows:
-        print(f"    {kind:<7} {modality:<5} {count:>7} cases of {patients} patients")
-    if len(rows) > 1:
-        kind, modality, *_ = rows[0]
-        print(f"  a recipe takes one kind; choose behind its command, e.g. {choice(kind=kind, modality=modality)}")
-
-
-def _print_skipped(skipped: pl.DataFrame, table: Path | None) -> None:
-    """A line for each reason; with `table`, a row for each file in it."""
-    from medssl.data.skips import gathered
-    from medssl.files import whole
-
-    if table:
-        with whole(table, mode=0o600) as draft:
-            skipped.drop("case_id").write_csv(draft)
-    if skipped.is_empty():
-        return
-    print(f"{skipped['count'].sum()} skipped{f', listed in {table}' if table else ''}:", file=sys.stderr)
-    for reason, remedy, example, count in gathered(skipped).rows():
-        print(f"  - {count} × {reason}. Remedy: {remedy}. E.g. {example}", file=sys.stderr)
-
-
-def _print_scores(rows: list[dict]) -> None:
-    for row in rows:
-        interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
-        print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")

@@ -1,0 +1,47 @@
+"""What commands print of what they found: counts, kinds, skipped files, scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def print_counts(name: str, values: list[str]) -> None:
+    print(f"  by {name}: " + ", ".join(f"{value} {values.count(value)}" for value in sorted(set(values))))
+
+
+def print_kinds(cases: pl.DataFrame) -> None:
+    from medssl.data.kinds import choice, kinds_of
+
+    rows = kinds_of(cases).rows()
+    print("  by kind and modality:")
+    for kind, modality, count, patients in rows:
+        print(f"    {kind:<7} {modality:<5} {count:>7} cases of {patients} patients")
+    if len(rows) > 1:
+        kind, modality, *_ = rows[0]
+        print(f"  a recipe takes one kind; choose behind its command, e.g. {choice(kind=kind, modality=modality)}")
+
+
+def print_skipped(skipped: pl.DataFrame, table: Path | None) -> None:
+    """A line for each reason; with `table`, a row for each file in it."""
+    from medssl.data.skips import gathered
+    from medssl.files import whole
+
+    if table:
+        with whole(table, mode=0o600) as draft:
+            skipped.drop("case_id").write_csv(draft)
+    if skipped.is_empty():
+        return
+    print(f"{skipped['count'].sum()} skipped{f', listed in {table}' if table else ''}:", file=sys.stderr)
+    for reason, remedy, example, count in gathered(skipped).rows():
+        print(f"  - {count} × {reason}. Remedy: {remedy}. E.g. {example}", file=sys.stderr)
+
+
+def print_scores(rows: list[dict]) -> None:
+    for row in rows:
+        interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
+        print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")
