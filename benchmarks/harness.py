@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -230,7 +231,7 @@ def show(topic: str, rows: Sequence[Row]) -> None:
     table = Table(*HEAD, title=topic)
     for row in rows:
         table.add_row(*cells(row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def cells(row: Row) -> tuple[str, ...]:

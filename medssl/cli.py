@@ -13,7 +13,7 @@ import typer
 from medssl import __version__
 from medssl.accounts import print_counts, print_kinds, print_scores, print_skipped
 from medssl.errors import ConfigError, MedsslError, Stopped
-from medssl.train.rank import has_the_word
+from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
 
 if TYPE_CHECKING:
@@ -74,10 +74,13 @@ def _end(message: object, status: int) -> NoReturn:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _begin(context: typer.Context,
+           version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in ("pretrain", "finetune"):
+        refuse_several(f"medssl {context.invoked_subcommand}")
 
 
 @app.command()
@@ -118,7 +121,7 @@ def manifest(
     from medssl.data.card import Card
     from medssl.data.pseudonym import load_key
     from medssl.recipe import find
-    from medssl.train.monitor import Bar
+    from medssl.train.bar import Bar
 
     read = Card.read(find(card, "data_manifests"), overrides or ())
     with Bar("manifest") as progress:
@@ -146,7 +149,7 @@ def check(
     from medssl.data.checks import gather
     from medssl.data.manifest import Manifest
     from medssl.report.findings import require_free_name, write_findings
-    from medssl.train.monitor import Bar
+    from medssl.train.bar import Bar
 
     if out:
         require_free_name(out, manifest)
@@ -177,7 +180,7 @@ def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
     """
     from medssl.data.source import open_data
     from medssl.recipe import load_any
-    from medssl.train.monitor import Bar
+    from medssl.train.bar import Bar
 
     config = load_any(recipe, overrides)
     with Bar("prepare") as progress:
@@ -201,7 +204,7 @@ def preview(
     from medssl.data.source import open_data
     from medssl.recipe import load_any
     from medssl.report.preview import draw_strengths, draw_views
-    from medssl.train.monitor import Bar
+    from medssl.train.bar import Bar
 
     config = load_any(recipe, overrides)
     with Bar("prepare") as progress:
@@ -222,8 +225,8 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     """
     from medssl.recipe import load_recipe
     from medssl.report.preview import draw_pretraining
+    from medssl.train.bar import Bar
     from medssl.train.launch import launch
-    from medssl.train.monitor import Bar
     from medssl.train.pretrain import pretrain as run
     from medssl.train.together import open_together
 
@@ -245,9 +248,9 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     Example: medssl finetune pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
     """
     from medssl.recipe import load_recipe
+    from medssl.train.bar import Bar
     from medssl.train.finetune import finetune as run
     from medssl.train.launch import launch
-    from medssl.train.monitor import Bar
 
     config, folder = load_recipe(recipe, "finetune", overrides), out or _run_folder(recipe)
     with (launch(config.train.devices, config.train.strategy) as world,
@@ -281,9 +284,7 @@ def curve(
     """
     from medssl.demo import curve_with_report
     from medssl.recipe import load_recipe
-    from medssl.train.launch import refuse_several
 
-    refuse_several("a curve")
     config, folder = load_recipe(recipe, "curve", overrides), out or _run_folder(recipe)
     for sentence in curve_with_report(config, folder, workers):
         print(sentence)

@@ -16,7 +16,7 @@ from medssl.evaluate.points import run_curve
 from medssl.phantom import PHANTOMS
 from medssl.recipe import load_recipe, shipped_folder
 from medssl.report.pages import draw_curve_pretrainings, report_runs
-from medssl.train.monitor import Bar
+from medssl.train.bar import Bar
 
 KEY = b"phantoms are nobody: a public key"
 """Phantoms identify no person; with one key everywhere, everyone's demo draws the same label subsets."""

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAFT = ".part"
@@ -38,6 +38,8 @@ def whole(path: str | Path, *, mode: int = 0o666, durable: bool = True) -> Itera
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(draft, path)
+        if durable:
+            _keep_name(path)
     except Exception as error:
         reason = error if isinstance(error, OSError) and error.errno else _told(error) or _refusal(draft)
         if reason and reason.filename in (None, str(draft)):
@@ -69,6 +71,16 @@ def append_whole(path: str | Path, piece: bytes) -> None:
         except OSError as error:
             file.truncate(end)
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _keep_name(path: Path) -> None:
+    """Brings to the disk that the file goes by its new name now."""
+    with suppress(OSError):  # some network file systems know no such thing of a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _told(error: Exception) -> OSError | None:

@@ -91,6 +91,13 @@ def test_version_and_unknown_option(medssl: Terminal):
     assert medssl("check", "--depe")[0] == 2
 
 
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"pretrain", "finetune"}))
+def test_what_one_process_does_is_not_done_by_two(command: str, medssl: Terminal, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert f"2 processes were started for medssl {command}" in medssl.refused(command, "anything")
+
+
 def test_unreadable_file_is_an_error_of_check_and_a_listed_skip_of_prepare(medssl: Terminal, xray: Path):
     broken = sorted((xray / "train").rglob("*.jpg"))[0]
     broken.write_bytes(broken.read_bytes()[:200])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 import polars as pl
@@ -112,11 +113,12 @@ def test_a_killed_writer_leaves_the_old_file_and_a_hidden_draft(tmp_path):
     assert [path.suffix for path in tmp_path.glob(".a.txt.*")] == [DRAFT]
 
 
-def test_a_durable_file_is_synced_before_it_is_moved(tmp_path, monkeypatch):
+def test_a_durable_file_is_synced_before_it_is_moved_and_its_folder_afterwards(tmp_path, monkeypatch):
     events = []
-    monkeypatch.setattr(os, "fsync", lambda _: events.append("sync"))
+    monkeypatch.setattr(os, "fsync", lambda opened: events.append("folder" if S_ISDIR(os.fstat(opened).st_mode)
+                                                                  else "file"))
     monkeypatch.setattr(os, "replace", lambda *_: events.append("move"))
     write_whole(tmp_path / "a", "x")
     with whole(tmp_path / "b", durable=False):
         pass
-    assert events == ["sync", "move", "move"]
+    assert events == ["file", "move", "folder", "move"]

@@ -13,8 +13,8 @@ from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import run_curve
 from medssl.models.weights import load_encoder
 from medssl.recipe import load_any, load_recipe, shipped_folder
+from medssl.train.bar import Bar
 from medssl.train.finetune import FinetuneConfig, finetune
-from medssl.train.monitor import Bar
 from medssl.train.pretrain import PretrainConfig, pretrain
 
 PIPELINES = shipped_folder("pipelines")

@@ -72,6 +72,11 @@ class Data:
         """The cases of these patients."""
         return self.cases.filter(pl.col("patient_id").is_in(list(patients)))
 
+    @property
+    def training(self) -> pl.DataFrame:
+        """The cases of the train split."""
+        return self.cases.filter(pl.col("split") == "train")
+
 
 def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Data:
     """Loads the manifest and prepares whatever is not prepared yet.

@@ -280,10 +280,9 @@ class Curve:
         write_whole(path.with_suffix(".json"), json.dumps(told))
 
     def _folds(self) -> list[CurveFold]:
-        protocol, cases = self.config.protocol, self.data.cases
-        train = cases.filter(pl.col("split") == "train")
+        protocol, train = self.config.protocol, self.data.training
         if protocol.name == "holdout":
-            judged = cases.filter(pl.col("split").is_in(protocol.judge))
+            judged = self.data.cases.filter(pl.col("split").is_in(protocol.judge))
             folds = [CurveFold(0, _patients(train), _patients(judged))]
         else:
             labelled = TASKS[self.config.task.name].labelled(self.config.task, train)

@@ -5,6 +5,8 @@ One half of the patients is judged by the labels of the other, and the other way
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,8 @@ from medssl.tasks import Classify, Regress
 from medssl.tasks.classify import UNCERTAIN, label_table
 from medssl.train.onlook import OnlineConfig, Onlooker, Sight
 from medssl.train.precision import Precision
+
+log = logging.getLogger(__name__)
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 """Each neighbour weighs exp(cosine / temperature): Wu et al. 2018 (arXiv 1805.01978), and DINO (arXiv 2104.14294)."""
@@ -74,10 +78,13 @@ def online_probe(
     if config.how == "off":
         return None
     parts = _halves(cases, config)
-    labels = [label for label in _labels(pl.concat(parts)) if all(map(label.can_be_judged, parts))]
+    labels = _judged(parts)
     if config.labels is not None:
         labels = _chosen(config.labels, labels)
     if not labels:
+        if more := _judged(_halves(cases, config.model_copy(update={"cases": len(cases)}))):
+            log.warning(f"no online probe: online.cases={config.cases} are too few to judge {more[0].name} by; "
+                        "give more")
         return None
     score = {"knn": neighbours_score, "linear": linear_score}[config.how]
 
@@ -117,6 +124,10 @@ def _halves(cases: pl.DataFrame, config: OnlineConfig) -> tuple[pl.DataFrame, pl
     cases = cases.with_columns(turn=pl.col("patient_id").cast(place).to_physical()).sort("turn", "case_id")
     cases = cases.head(config.cases)
     return cases.filter(pl.col("turn") % 2 == 0), cases.filter(pl.col("turn") % 2 == 1)
+
+
+def _judged(parts: Sequence[pl.DataFrame]) -> list[Label]:
+    return [label for label in _labels(pl.concat(parts)) if all(map(label.can_be_judged, parts))]
 
 
 def _labels(cases: pl.DataFrame) -> list[Label]:

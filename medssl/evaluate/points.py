@@ -29,7 +29,6 @@ from medssl.train.build import (
     tell_account,
 )
 from medssl.train.finetune import fit_labelled
-from medssl.train.launch import refuse_several
 from medssl.train.pretrain import fitted_objective, pretrain
 from medssl.train.run import begin_run, finish_run, held, open_run, read_provenance
 
@@ -45,7 +44,6 @@ def run_curve(
         data: the opened `config.data`, where the caller has it already.
     """
     began = time.monotonic()
-    refuse_several("a curve")
     if data is None:
         with bar("prepare") as progress:
             data = open_data(config.data, progress)

@@ -60,6 +60,9 @@ def ends_compared(scores: Scores, experiment: Experiment, axes: Sequence[Axis]) 
 
 def told_in_words(experiment: Experiment, summary: pl.DataFrame, ends: pl.DataFrame, axis: Axis) -> str:
     """Whether the largest differs from the smallest, at which fractions, and how sure that is."""
+    if axis.sizes[0] == axis.sizes[-1]:
+        return (f"{NAMES[axis.name]}: the arms {listed(axis.arms)} do not differ in it "
+                f"({size_in_words(axis.sizes[0])}{UNITS[axis.name]} each), so nothing can be told of it.")
     teller = Teller(_with_ends(experiment, axis), summary, ends.filter(pl.col("axis") == axis.name))
     tests = teller.tests[axis.arms[-1]]
     places = {name: [f"{percent(test['fraction'])} of the labels ({teller.number(test['difference'], signed=True)}, "

@@ -30,7 +30,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     """Scores of a linear probe on the frozen encoder of `config.init` (or a random one), on `split`."""
     data = open_data(config.data)
     task = TASKS[config.task.name]
-    labelled = task.labelled(config.task, data.cases.filter(pl.col("split") == "train"))
+    labelled = task.labelled(config.task, data.training)
     chosen = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     judged = _judged(config, data, split)
     start = open_start(config.init) if config.init else None

@@ -30,7 +30,7 @@ from medssl.report.style import (
     patient_axis,
 )
 from medssl.report.tables import Curve, Examples
-from medssl.train.monitor import PACE
+from medssl.train.pace import PACE
 
 LOG_POINTS = 300
 """Bins a training curve is drawn with; longer logs show each bin's mean and range."""

@@ -15,8 +15,9 @@ from medssl.train.pretrain import PretrainConfig
 
 
 def live_pictures(config: PretrainConfig, data: Data, cases: pl.DataFrame) -> Onlooker | None:
-    """An onlooker with the picture `reconstructions`, of some of `cases`; None for an objective that paints nothing."""
-    if OBJECTIVES[config.objective.name].reconstruct is Objective.reconstruct:
+    """An onlooker with the picture `reconstructions`, of some of `cases`; None for an objective that paints nothing, or
+    where the recipe wants none."""
+    if not config.online.pictures or OBJECTIVES[config.objective.name].reconstruct is Objective.reconstruct:
         return None
     batch = first_batch(config, data, cases)
 

@@ -22,7 +22,7 @@ from medssl.objectives import Objective, build_objective
 from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
-from medssl.train.pretrain import PretrainConfig
+from medssl.train.pretrain import PretrainConfig, learnt_from
 from medssl.types import Batch, ViewSpec
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,8 @@ def _objective_state(run: Path) -> dict[str, torch.Tensor]:
 
 
 def _batch(config, data: Data) -> Batch:
-    return first_batch(config, data, data.cases.filter(data.cases["split"] == "train"))
+    learnt = isinstance(config, PretrainConfig)
+    return first_batch(config, data, learnt_from(config, data) if learnt else data.training)
 
 
 def _telling_case(config, data: Data) -> Batch:

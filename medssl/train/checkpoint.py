@@ -76,6 +76,11 @@ class Checkpoints:
             save_checkpoint(self._folder, self._world, self._module, self._optimizer, progress)
         return progress
 
+    def forget(self) -> None:
+        """Removes the first one, of a recipe that cannot take its first step: it may be mended in its folder."""
+        if self._folder and self._world.is_first:
+            (self._folder / NAME).unlink(missing_ok=True)
+
     def write(self, progress: Progress) -> bool:
         """Whether it could be written; of several processes all must call it. A disk that is full, or away for a while,
         does not end the run: the next checkpoint is tried in its time."""

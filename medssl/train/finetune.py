@@ -61,7 +61,7 @@ def finetune(
     """
     world = world or launch(config.train.devices, config.train.strategy)
     data = open_together(world, config.data)
-    labelled = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == "train"))
+    labelled = TASKS[config.task.name].labelled(config.task, data.training)
     patients = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     with held_by_first(world, out):
         world.first(lambda: open_run(out, config, seed=config.seed, manifest=data.manifest.digest,

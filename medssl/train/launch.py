@@ -32,6 +32,7 @@ from torch.distributed.tensor import DTensor
 from medssl.errors import ConfigError, RunError, Stopped, TrainingError
 from medssl.models.batchnorm import synchronise_batch_norms
 from medssl.models.vit import Block
+from medssl.train.rank import srun_tasks, started_by_torchrun
 
 Sharing = Literal["ddp", "fsdp"]
 PATIENCE = timedelta(days=7)
@@ -161,13 +162,6 @@ def alone() -> World:
                         plugins=[LightningEnvironment()]))
 
 
-def refuse_several(what: str) -> None:
-    """ConfigError where torchrun or srun started several processes for something that one does."""
-    if _surroundings(1)[1:] != (1, 1):
-        raise ConfigError(f"Several processes were started for {what}", expected="one", remedy="start it without "
-                          "torchrun and with one task; medssl pretrain and finetune take several")
-
-
 def gather_shards(module: nn.Module) -> None:
     """Gives every process the whole of each weight again, on the CPU; all must call it."""
     for part in module.modules():
@@ -178,12 +172,11 @@ def gather_shards(module: nn.Module) -> None:
 
 def _surroundings(devices: int) -> tuple[ClusterEnvironment, int, int]:
     """Who started the processes, how many there are on each machine, and on how many machines."""
-    if dist.is_torchelastic_launched():
+    if started_by_torchrun():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return TorchElasticEnvironment(), here, int(os.environ["WORLD_SIZE"]) // here
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))  # of srun: a batch script alone is one process
-    if tasks > 1:
-        return _srun(tasks, int(os.environ.get("SLURM_STEP_NUM_NODES", 1)))
+    if srun_tasks() > 1:
+        return _srun(srun_tasks(), int(os.environ.get("SLURM_STEP_NUM_NODES", 1)))
     return LightningEnvironment(), devices, 1
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
@@ -20,12 +19,14 @@ from medssl.data.loader import Loader
 from medssl.errors import ConfigError, Stopped, TrainingError
 from medssl.models.activations import checkpoint_activations
 from medssl.rng import torch_seed
+from medssl.train.bar import note_of
 from medssl.train.checkpoint import Checkpoints, Progress
 from medssl.train.how import HowConfig
 from medssl.train.launch import World, alone, gather_shards
-from medssl.train.monitor import Metrics, Pace, note_of
-from medssl.train.onlook import Onlooker, Sight
+from medssl.train.metrics import Metrics
+from medssl.train.onlook import Onlooker, Onlookers
 from medssl.train.optim import OptimConfig, build_optimizer, set_lr
+from medssl.train.pace import Pace
 from medssl.train.precision import autocast
 from medssl.train.signals import Signals
 from medssl.train.step import Gradients, Outcome, OutOfMemory, is_out_of_memory
@@ -101,7 +102,7 @@ class _Run:
         self.gradients = Gradients(world, module, model, policy, autocast(config.precision, module, world.device),
                                    self.pace, config.accumulate, self.done.halvings)
         self.metrics = Metrics(folder, self.done.step) if folder and world.is_first else None
-        self.onlookers = list(onlookers) if world.is_first and not world.is_sharded else []
+        self.onlookers = Onlookers(onlookers if world.is_first and not world.is_sharded else ())
         self.look_every = (config.look_every or math.ceil(config.steps / 10)) if onlookers else config.steps
         self.is_watched = config.watch and folder is not None  # a curve's point is judged however badly it learnt
         self.told: dict[str, float] = {}
@@ -153,6 +154,10 @@ class _Run:
     def _gradients(self, batch: Batch, seed: int) -> Outcome:
         try:
             return self.gradients.take(batch, seed)
+        except ConfigError:
+            if self.done.step == 0:
+                self.checkpoints.forget()
+            raise
         except OutOfMemory:
             if self.world.size == 1:  # the others are in the middle of the step
                 self.checkpoints.write(self.done)
@@ -206,27 +211,10 @@ class _Run:
         self.told = {**figures, **self.pace.figures(), "seconds": self.done.seconds}
         if looks and not self.done.refused:
             with self.pace.looking():
-                sight = self._look()
+                sight = self.onlookers.look(self.module, self.done.step)
             self.told |= sight.figures
             self.metrics.show(step, sight.pictures)
         self.metrics.write(step, self.told)
-
-    def _look(self) -> Sight:
-        """What the onlookers see; one that fails is told of and asked no more: it is not worth a night's work."""
-        seen = Sight()
-        self.module.eval()
-        for onlooker in tuple(self.onlookers):
-            try:
-                with torch.no_grad():
-                    sight = onlooker(self.module, self.done.step)
-                seen.figures |= sight.figures
-                seen.pictures |= sight.pictures
-            except Exception as error:
-                told = str(error).partition("\n")[0]
-                log.warning(f"the online probe or the reconstructions failed and are left out from here on ({told})")
-                self.onlookers.remove(onlooker)
-        self.module.train()
-        return seen
 
 
 def _require_shares(config: TrainConfig, world: World) -> None:

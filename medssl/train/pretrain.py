@@ -101,7 +101,7 @@ def pretrain(
 
 def learnt_from(config: PretrainConfig, data: Data, patients: Collection[str] | None = None) -> pl.DataFrame:
     """The cases of the share of these patients, by default the train split's, that a recipe learns from."""
-    cases = data.of(patients) if patients is not None else data.cases.filter(data.cases["split"] == "train")
+    cases = data.of(patients) if patients is not None else data.training
     if config.share == 1:
         return cases
     people = cases["patient_id"].unique().to_list()

@@ -1,4 +1,4 @@
-"""Which of a run's processes this is, as whoever started it says, before any of them has joined."""
+"""How many processes a run has and which of them this is, as whoever started them says, before any has joined."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+from medssl.errors import ConfigError
 from medssl.train.signals import STOPPING
 
 MOMENT, GRACE = 2.0, 30.0
@@ -14,13 +15,30 @@ longer then has something of its own to say."""
 _PARENT = os.getppid()
 
 
+def started_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def srun_tasks() -> int:
+    """How many processes srun started: of a batch script by itself, which is one process, 1."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+
+
 def own_rank() -> int:
     """0 of the first process, and of one that is alone."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if started_by_torchrun():
         return int(os.environ["RANK"])
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of srun: a batch script by itself is one process
+    if srun_tasks() > 1:
         return int(os.environ["SLURM_PROCID"])
     return int(os.environ.get("LOCAL_RANK", 0))  # of train.devices
+
+
+def refuse_several(what: str) -> None:
+    """ConfigError where torchrun or srun started several processes for something that one does."""
+    processes = int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else srun_tasks()
+    if processes > 1:
+        raise ConfigError(f"{processes} processes were started for {what}", expected="one", remedy="start it without "
+                          "torchrun and with one task; medssl pretrain and finetune take several")
 
 
 def has_the_word(asked: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,10 +11,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import version
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +39,14 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
     RunError where the folder belongs to another recipe, or to the same one on another manifest, unless that run has not
-    begun to learn: a recipe that was refused may be mended. How a run is done may change at any time; the provenance
-    says when it did.
+    begun to learn: a recipe that was refused may be mended. How a run is done may change at any time, and so may what
+    it runs on; the provenance says when that did.
     """
     recipe = folder / "recipe.yaml"
     text = _written(config)
     if recipe.is_file():
         if not _is_ours_unbegun(folder):
-            _go_on(folder, _with_defaults(recipe.read_text(), type(config)), text, known.get("manifest"))
+            _go_on(folder, _with_defaults(recipe.read_text(), type(config)), text, known)
             return folder
         for account in (folder / "init.txt", *folder.glob("init/*/init.txt")):
             account.unlink(missing_ok=True)
@@ -55,9 +58,19 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """RunError while another process works in the folder. Whichever way a process ends, the system lets go for it."""
+    """RunError while another process works in the folder. Whichever way a process ends, the system lets go for it.
+
+    A finished run on a disk that is read-only needs nobody to hold it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
+    try:
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES) or not is_finished(folder):
+            raise
+        yield
+        return
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,6 +81,10 @@ def held(folder: Path) -> Iterator[None]:
         for place in (folder, folder / "checkpoints"):
             clear_drafts(place)
         yield
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / "model.json").is_file()
 
 
 def begin_run(folder: Path, **facts: Any) -> None:
@@ -99,27 +116,38 @@ def _written(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _go_on(folder: Path, old: str, new: str, manifest: str | None) -> None:
+def _go_on(folder: Path, old: str, new: str, known: Mapping[str, Any]) -> None:
+    before, manifest = read_provenance(folder), known.get("manifest")
     changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
-    learnt = [key for key in changed if not _is_how(key)]
+    learnt = [key for key in changed if not _is_how(key, is_curve=yaml.safe_load(new).get("step") == "curve")]
     differing = ""
     if learnt:
         differing = f"of another recipe (differs in {', '.join(learnt[:6])})"
-    elif (earlier := read_provenance(folder).get("manifest")) != manifest:
+    elif (earlier := before.get("manifest")) != manifest:
         differing = f"on another manifest (digest {earlier}, now {manifest})"
     if differing:
         raise RunError(f"{folder} holds a run {differing}", expected="the same recipe and cases, or an empty folder",
                        remedy="give another --out, or delete that folder")
-    if changed and not (folder / "model.json").is_file():
-        before = read_provenance(folder).get("went_on", [])
-        _add_to_provenance(folder, went_on=[*before, {"at": _now(), "with": changed}])
+    if is_finished(folder):
+        return
+    moves = before.get("went_on", [])
+    last = reduce(or_, moves, before)
+    moved = {name: fact for name, fact in _surroundings(known).items() if fact != last.get(name)}
+    if changed or moved:
+        _add_to_provenance(folder, went_on=[*moves, {"at": _now(), "with": changed, **moved}])
+    if changed:
         write_whole(folder / "recipe.yaml", new)
 
 
-def _is_how(key: str) -> bool:
-    """Whether a recipe's key says how training is done or looked at, and not what is learnt."""
+def _is_how(key: str, is_curve: bool) -> bool:
+    """Whether a recipe's key says how training is done or looked at, and not what is learnt.
+
+    A curve's points are compared: all are done at one precision, and cut alike.
+    """
     *_, step, name = ("", *key.split("."))
-    return step == "online" or step == "train" and name in HowConfig.model_fields
+    if step == "online":
+        return True
+    return step == "train" and name in HowConfig.model_fields and not (is_curve and name in ("precision", "accumulate"))
 
 
 def finish_run(folder: Path, **results: Any) -> None:
@@ -133,15 +161,21 @@ def _add_to_provenance(folder: Path, **facts: Any) -> None:
 
 def provenance(**known: Any) -> dict[str, Any]:
     """Versions, revision, device and command. Paths from outside are cut to their last part: they may name people."""
+    return _surroundings(known) | {
+        "command": " ".join(_without_folders(argument) for argument in sys.argv),
+        "started": _now(),
+    } | known
+
+
+def _surroundings(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run runs on, which may change on its way."""
     return {
         "medssl": medssl.__version__,
         "revision": _revision(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "device": _device(),
-        "command": " ".join(_without_folders(argument) for argument in sys.argv),
-        "started": _now(),
-    } | known
+    } | {name: known[name] for name in ("processes",) if name in known}
 
 
 def patient_digest(patient_id: str) -> str:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medssl.augment.policy import ViewPolicy
 from medssl.errors import ConfigError, TrainingError
 from medssl.train.launch import World
-from medssl.train.monitor import Pace
+from medssl.train.pace import Pace
 from medssl.types import Batch
 
 log = logging.getLogger(__name__)

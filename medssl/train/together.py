@@ -11,9 +11,9 @@ from torch import nn
 
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.models.weights import save_model
+from medssl.train import run
 from medssl.train.launch import World
 from medssl.train.loop import Fitted
-from medssl.train.run import finish_run, held
 
 
 def open_together(world: World, config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Data:
@@ -24,16 +24,16 @@ def open_together(world: World, config: DataConfig, progress: Callable[[int, int
 
 def is_finished(world: World, folder: Path) -> bool:
     """Whether the first process finds the run's model there."""
-    (found,) = world.mean(world.is_first and (folder / "model.json").is_file())
+    (found,) = world.mean(world.is_first and run.is_finished(folder))
     return found > 0
 
 
 def held_by_first(world: World, folder: Path) -> AbstractContextManager[None]:
     """The folder is this run's alone while it is open; RunError where it is another's."""
-    return held(folder) if world.is_first else nullcontext()
+    return run.held(folder) if world.is_first else nullcontext()
 
 
 def finish(folder: Path, fitted: Fitted, parts: Mapping[str, nn.Module], description: Mapping[str, Any]) -> None:
     """Leaves the model, and its results in the provenance."""
-    finish_run(folder, seconds=round(fitted.seconds, 1), loss=fitted.loss)
+    run.finish_run(folder, seconds=round(fitted.seconds, 1), loss=fitted.loss)
     save_model(folder, parts, description)

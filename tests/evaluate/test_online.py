@@ -127,6 +127,12 @@ def test_where_nothing_can_be_judged_nobody_looks(given, labels, caplog):
             given(table(**labels), labels=tuple(labels))
 
 
+def test_too_few_cases_are_told_of(given, caplog):
+    edema = [float(n % 3 == 0) for n in range(COUNT)]
+    assert given(table(Edema=edema), cases=20) is None
+    assert caplog.messages == ["no online probe: online.cases=20 are too few to judge Edema by; give more"]
+
+
 def test_off_may_be_said_in_a_recipe():
     recipe = load_recipe("pipelines/phantom_xray/simsiam.yaml", "pretrain", ["online.how=off"])
     assert recipe.online.how == "off"

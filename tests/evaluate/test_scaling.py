@@ -15,7 +15,7 @@ from medssl.evaluate.points import run_curve
 from medssl.evaluate.scaling import Axis, size_in_words, told_in_words
 from medssl.evaluate.statistics import COMPARISON, SUMMARY, Experiment
 from medssl.models.weights import load_encoder
-from medssl.train.monitor import Bar
+from medssl.train.bar import Bar
 
 MODEL = Axis("model", ["tiny", "small", "base"], [0.116304, 0.8, 6.34], [100, 100, 100], [3200, 3200, 3200])
 
@@ -46,6 +46,12 @@ def test_a_null_is_a_null():
     assert "): no difference could be shown at 10 % of the labels (+0.050" in text
     assert "larger" not in text
     assert "no difference could be shown at 10 % of the labels (+0.050, no interval" in told((0.05, None))
+
+
+def test_arms_of_one_size_tell_nothing_of_size():
+    alike = Axis("batch", ["a", "b"], [32, 32], [100, 100], [3200, 3200])
+    assert told((0.05, 0.004), axis=alike) == (
+        "Batch size: the arms a and b do not differ in it (32 images each), so nothing can be told of it.")
 
 
 @pytest.mark.parametrize(("steps", "batches", "words"), [

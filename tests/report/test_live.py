@@ -66,6 +66,9 @@ def test_only_the_cases_given_are_shown(discs, monkeypatch):  # noqa: F811
 def test_an_objective_that_paints_nothing_shows_nothing(discs):  # noqa: F811
     recipe, data = config(discs, objective={"name": "rotation"}), open_data(discs)
     assert live_pictures(recipe, data, data.cases) is None
+    unwanted = config(discs, online={"pictures": False})
+    assert live_pictures(unwanted, data, data.cases) is None
+    assert live_pictures(config(discs), data, data.cases)
 
 
 def test_a_clip_is_shown_in_three_frames():

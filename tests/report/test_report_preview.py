@@ -12,11 +12,12 @@ from PIL import Image
 from small_sets import SMALL, discs  # noqa: F401 (fixture)
 
 from medssl.augment import TRANSFORMS, PolicyConfig, SpatialConfig
+from medssl.data.loader import Loader
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.report import preview
 from medssl.report.figures import StrengthRow, save_strengths, save_views
-from medssl.train.pretrain import PretrainConfig, pretrain
+from medssl.train.pretrain import PretrainConfig, learnt_from, pretrain
 
 JITTER = TRANSFORMS["jitter"].Config(brightness=0.6, contrast=0.0, probability=0.5)
 POLICY = PolicyConfig(size=(20, 16), spatial=SpatialConfig(rotate=30, flip={"i": 0.5}), intensity=[JITTER])
@@ -49,6 +50,15 @@ def test_each_transform_of_the_recipe_has_a_row_of_its_own_at_growing_strength(r
     assert original.shape == (20, 16)
     assert flip.images[1:3] == [None, None]
     np.testing.assert_array_equal(flip.images[3], flip.images[0][:, ::-1])
+
+
+def test_only_cases_that_are_learnt_from_are_shown(discs, tmp_path, monkeypatch):  # noqa: F811
+    config, data, shown = PretrainConfig.model_validate({**SMALL, "data": discs, "share": 0.1}), open_data(discs), []
+    monkeypatch.setattr(preview, "first_batch", lambda config, data, cases: shown.extend(cases["case_id"]) or
+                        Loader(data.cache, shown, config.data.box, 2, 0).batch(0))
+    preview.draw_views(config, tmp_path / "views.png", data)
+    assert sorted(shown) == sorted(learnt_from(config, data)["case_id"])
+    assert 0 < len(shown) < len(data.training) / 4
 
 
 def test_all_adds_what_the_recipe_does_not_use(rows, caplog):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from small_sets import SMALL
 
 from medssl.data.source import DataConfig
-from medssl.train.monitor import PACE
+from medssl.train.pace import PACE
 
 VIT = {"name": "vit", "size": [24, 24], "patch": [4, 4], "width": 24, "depth": 2, "heads": 2, "drop_path": 0.1}
 TRAIN = {"steps": 40, "batch_size": 8, "precision": "float32", "log_every": 1, "checkpoint_seconds": 0.0,

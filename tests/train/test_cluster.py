@@ -18,7 +18,7 @@ from commands import RUNS, start, wait_for_step, write_recipe
 from medssl.cli import main
 from medssl.errors import ConfigError
 from medssl.train import rank
-from medssl.train.launch import alone, launch, refuse_several
+from medssl.train.launch import alone, launch
 
 MAE, *_ = RUNS
 PATIENCE = 300
@@ -44,7 +44,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 def test_a_batch_script_without_srun_is_one_process(environment, recwarn):
     environment |= BATCH
-    refuse_several("a curve")
+    rank.refuse_several("a curve")
     assert launch().size == alone().size == 1
     assert rank.own_rank() == 0
     assert not [warning for warning in recwarn if "srun" in str(warning.message)]
@@ -52,8 +52,8 @@ def test_a_batch_script_without_srun_is_one_process(environment, recwarn):
 
 def test_tasks_of_srun_meet_on_the_first_machine_of_their_step(environment, monkeypatch):
     environment |= STEP
-    with pytest.raises(ConfigError, match="Several processes were started for a curve"):
-        refuse_several("a curve")
+    with pytest.raises(ConfigError, match="2 processes were started for a curve"):
+        rank.refuse_several("a curve")
     met = {}
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **how: met.update(how))
     monkeypatch.setattr(dist, "new_group", lambda **_: None)

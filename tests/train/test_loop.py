@@ -21,8 +21,8 @@ from medssl.train import checkpoint
 from medssl.train.checkpoint import Progress, load_checkpoint
 from medssl.train.launch import alone
 from medssl.train.loop import TrainConfig, fit
-from medssl.train.monitor import PACE
 from medssl.train.optim import build_optimizer
+from medssl.train.pace import PACE
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.types import Views, ViewSpec
 
@@ -219,6 +219,16 @@ def test_other_losses_stop_with_a_checkpoint_and_name_a_batch_that_fits(tmp_path
     assert kept.counted == 5
     run(Toy(), discs, tmp_path)
     assert [line["step"] for line in metrics(tmp_path)] == list(range(10))
+
+
+def test_a_recipe_that_cannot_take_its_first_step_may_be_mended_in_its_folder(tmp_path, discs):
+    recipe = {**SMALL, "data": discs, "encoder": {"name": "resnet", "dims": 2, "widths": [4, 8, 8, 8]},
+              "objective": {"name": "simsiam", "width": 16}}
+    one_at_a_time = {**SMALL["train"], "batch_size": 2, "accumulate": 2}
+    with pytest.raises(ConfigError, match="one value a channel"):
+        pretrain(PretrainConfig.model_validate({**recipe, "train": one_at_a_time}), tmp_path)
+    pretrain(PretrainConfig.model_validate(recipe), tmp_path)
+    assert (tmp_path / "model.json").is_file()
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(discs):

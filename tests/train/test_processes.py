@@ -19,8 +19,9 @@ from medssl.data.source import DataConfig
 from medssl.errors import ConfigError
 from medssl.objectives import OBJECTIVES
 from medssl.train.finetune import FinetuneConfig, finetune
-from medssl.train.launch import launch, refuse_several, shard
+from medssl.train.launch import launch, shard
 from medssl.train.pretrain import PretrainConfig, pretrain
+from medssl.train.rank import refuse_several
 
 VIT = {"name": "vit", "size": [48, 48], "patch": [8, 8], "width": 24, "depth": 2, "heads": 2}
 RESNET = {"name": "resnet", "blocks": [1, 1, 1, 1], "widths": [4, 4, 8, 8]}
@@ -63,7 +64,7 @@ def interrupt(done: int, total: int, note: str) -> None:
 def work(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
     """What each of two processes does: every way of pretraining, one after another, and a finetuning."""
     as_torchrun_does(rank, port)
-    with pytest.raises(ConfigError, match="Several processes were started for a curve"):
+    with pytest.raises(ConfigError, match="2 processes were started for a curve"):
         refuse_several("a curve")
     for way in WAYS:
         if way == "sharded ViT":  # goes on where it was interrupted, sharded again
@@ -135,7 +136,10 @@ def test_one_process_goes_on_where_two_were(tmp_path, discs, halves, strategy):
     pretrain(pretraining(discs, "AdamW and workers"), halves / strategy)
     assert_same(tmp_path / "whole", halves / strategy, atol=1e-4)
     told = json.loads((halves / strategy / "provenance.json").read_text())
-    assert [change["with"] for change in told["went_on"]][0][0] == "train.checkpoint_seconds"
+    (change,) = told["went_on"]
+    assert change["with"][0] == "train.checkpoint_seconds"
+    assert (told["processes"], change["processes"]) == (2, 1)
+    assert not {"medssl", "python", "packages"} & change.keys(), "what stayed as it was"
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from small_disks import ROOM, disk
 
 from medssl.config import Config
 from medssl.errors import RunError
-from medssl.train.run import begin_run, finish_run, open_run
+from medssl.train.how import HowConfig
+from medssl.train.run import begin_run, finish_run, held, open_run
 
 
 class Inner(Config):
@@ -75,6 +79,45 @@ def test_what_is_learnt_keeps_its_recipe(tmp_path, trace):
     (tmp_path / trace).write_text("{}")
     with pytest.raises(RunError, match="another recipe"):
         open_run(tmp_path, Recipe(title="b"))
+
+
+class Curve(Recipe):
+    step: Literal["curve"] = "curve"
+    train: HowConfig = HowConfig()
+
+
+def test_a_curve_s_points_are_all_done_at_one_precision(tmp_path):
+    open_run(tmp_path, Curve())
+    learn(tmp_path)
+    open_run(tmp_path, Curve(train=HowConfig(workers=2)))
+    with pytest.raises(RunError, match=r"differs in train.accumulate, train.precision\)"):
+        open_run(tmp_path, Curve(train=HowConfig(precision="bf16", accumulate=2)))
+
+
+def test_what_a_run_goes_on_with_is_recorded_once_and_not_once_it_is_finished(tmp_path):
+    def moves() -> list[dict]:
+        return json.loads((tmp_path / "provenance.json").read_text()).get("went_on", [])
+
+    for processes in (1, 1, 2, 2, 1):
+        open_run(tmp_path, Recipe(), processes=processes)
+        learn(tmp_path)
+    assert [move["processes"] for move in moves()] == [2, 1]
+    (tmp_path / "model.json").write_text("{}")
+    open_run(tmp_path, Recipe(), processes=8)
+    assert len(moves()) == 2
+
+
+def test_a_finished_run_is_found_on_a_disk_that_is_read_only(tmp_path):
+    with disk(tmp_path, ROOM):
+        (tmp_path / "model.json").write_text("{}")
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        with held(tmp_path):
+            pass
+        subprocess.run(["mount", "-o", "remount,rw", str(tmp_path)], check=True)
+        (tmp_path / "model.json").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        with pytest.raises(OSError, match="Read-only"), held(tmp_path):
+            pass
 
 
 def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path):

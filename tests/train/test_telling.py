@@ -1,4 +1,4 @@
-"""medssl.train.monitor: a bar that is not fooled, a pace that adds up, and figures that outlast a full disk."""
+"""medssl.train.bar, pace, metrics: a bar that is not fooled, a pace that adds up, figures that outlast a full disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from PIL import Image
 from small_disks import ROOM
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from medssl.train import monitor
-from medssl.train.monitor import PACE, Bar, Metrics, Pace, memory_gib, note_of, spell
+from medssl.train import bar as bar_module
+from medssl.train import pace as pace_module
+from medssl.train.bar import Bar, note_of, spell
+from medssl.train.metrics import Metrics
+from medssl.train.pace import PACE, Pace, memory_gib
 
 
 def steps(folder: Path) -> list[int]:
@@ -134,8 +137,8 @@ def test_the_event_file_names_no_machine(tmp_path):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """[the seconds that every clock of the module shows]."""
     now = [1000.0]
-    monkeypatch.setattr(monitor.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(monitor.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(bar_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace_module.time, "perf_counter", lambda: now[0])
     return now
 
 
@@ -160,7 +163,7 @@ def test_a_fresh_run_s_time_left_counts_from_its_beginning(clock, capsys):
 
 TERMINAL = """
 import time
-from medssl.train.monitor import Bar
+from medssl.train.bar import Bar
 with Bar("pretrain", 1000) as bar:
     for done in range(900, 921):
         bar(done, 1000, note="loss 0.5 · 512 cases/s")
@@ -244,7 +247,7 @@ def test_time_is_counted_where_a_part_fails(clock):
     assert "seconds_left" not in pace.figures()
 
 
-HUNGRY = "import numpy; from medssl.train.monitor import memory_gib; numpy.ones(2**26); print(memory_gib())"
+HUNGRY = "import numpy; from medssl.train.pace import memory_gib; numpy.ones(2**26); print(memory_gib())"
 
 
 def test_memory_is_the_peak_even_when_it_was_given_back():
