@@ -20,6 +20,7 @@ from medssl.data.fraction import subset_digest
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
+from medssl.evaluate.choice import ChoiceConfig
 from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
 from medssl.models.start import open_start
@@ -27,6 +28,7 @@ from medssl.tasks import TASKS, TaskConfig
 from medssl.train.finetune import label_fractions
 from medssl.train.loop import TrainConfig
 from medssl.train.pretrain import PretrainConfig
+from medssl.train.tuning import TuningConfig
 
 
 class Holdout(Config):
@@ -72,7 +74,8 @@ class ArmConfig(Config):
     baseline: str | None = None
     """The arm that this one is compared with."""
     lr: PositiveFloat | None = None
-    """Learning rate of this arm's finetuning, where it is not the budget's."""
+    """Learning rate of this arm's finetuning, where it is neither the budget's nor chosen."""
+    tuning: TuningConfig = TuningConfig()
     size: PositiveInt = 16
     """Side of the shrunk image of `how: pixels`."""
 
@@ -105,6 +108,8 @@ class CurveConfig(Config):
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
     """The one finetuning budget of every arm."""
+    choice: ChoiceConfig | None = None
+    """How each finetuned point chooses its learning rate; null takes the budget's."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.25, 0.5, 1.0)
     seeds: PositiveInt = 3
     """Draws of the labelled patients, and of the weights that are not pretrained."""
@@ -266,11 +271,12 @@ class Curve:
             return self.out / "pretrain" / f"{arm}-k{fold}"
         return settings.init
 
-    def save(self, point: Point, predictions: pl.DataFrame, seconds: float) -> None:
+    def save(self, point: Point, predictions: pl.DataFrame, seconds: float, **chosen: float | None) -> None:
+        """chosen: what the point chose for itself, told beside it."""
         labelled = self.labelled_cases(point)
         told = {"arm": point.arm, "fraction": point.fraction, "seed": point.seed, "fold": point.fold,
                 "train_patients": labelled["patient_id"].n_unique(), "train_cases": len(labelled),
-                "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2)}
+                "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2), **chosen}
         path = self.out / "points" / f"{point.stem}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:

@@ -17,13 +17,13 @@ from torch import nn
 from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError
-from medssl.evaluate.predict import pooled_features
 from medssl.evaluate.probe import probe
 from medssl.metrics.classify import auroc
 from medssl.metrics.regress import r2
 from medssl.rng import stream
 from medssl.tasks import Classify, Regress
 from medssl.tasks.classify import UNCERTAIN, label_table
+from medssl.train.features import pooled_features
 from medssl.train.onlook import OnlineConfig, Onlooker, Sight
 from medssl.train.precision import Precision
 

@@ -8,17 +8,20 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from medssl.data.pool import cores, worker_pool
 from medssl.data.source import Data, open_data
+from medssl.evaluate.choice import choose_lr
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import save_examples
-from medssl.evaluate.predict import pixels, pooled_features, predict
+from medssl.evaluate.predict import predict
 from medssl.evaluate.probe import probe
 from medssl.models.start import Start, open_start
 from medssl.rng import torch_seed
+from medssl.tasks import LabelledModel
 from medssl.train.build import (
     fitted_encoder,
     labelled_model,
@@ -28,6 +31,7 @@ from medssl.train.build import (
     start_model,
     tell_account,
 )
+from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import fitted_objective, pretrain
 from medssl.train.run import begin_run, finish_run, held, open_run, read_provenance
@@ -194,21 +198,35 @@ def _point_in_worker(point: Point) -> Point:
 
 
 def _finetune_point(curve: Curve, point: Point) -> None:
-    began, config = time.monotonic(), curve.config
-    settings = config.arms[point.arm]
+    began, config, settings = time.monotonic(), curve.config, curve.config.arms[point.arm]
+    cases, judged = curve.labelled_cases(point), curve.judged_cases(point.fold)
+    lr, chosen = settings.lr or config.train.optim.lr, {}
+    if config.choice and settings.lr is None:
+        choice = choose_lr(config.choice, config.task, cases, point.seed, lambda inside, outside, tried:
+                           _judged(curve, _finetuned(curve, point, inside, tried), outside))
+        lr = choice.lr or lr
+        chosen = {"lr": lr, "held_out_score": choice.scores.get(lr)}
+    model = _finetuned(curve, point, cases, lr)
+    if config.task.name == "segment" and (point.fraction, point.seed, point.fold) == (curve.shown_fraction, 0, 0):
+        save_examples(curve.out / "examples", point.arm, model, curve.data, judged, config.augment,
+                      config.train.precision)
+    curve.save(point, _judged(curve, model, judged), time.monotonic() - began, **chosen)
+
+
+def _finetuned(curve: Curve, point: Point, cases: pl.DataFrame, lr: float) -> LabelledModel:
+    """The point's model, trained on these of its cases."""
+    config, settings = curve.config, curve.config.arms[point.arm]
     torch.manual_seed(torch_seed(point.seed, point.fold, "weights"))
     model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment)
     if weights := curve.weights(point.arm, point.fold):
         start_model(model, open_start(weights), curve.data, settings.decoder)
-    train = config.train
-    if settings.lr is not None:
-        train = train.model_copy(update={"optim": train.optim.model_copy(update={"lr": settings.lr})})
-    fit_labelled(model, curve.data, curve.labelled_cases(point), config.augment, train, point.seed)
-    judged = curve.judged_cases(point.fold)
-    predictions = predict(model, curve.data, judged, config.augment, train.precision)
-    if config.task.name == "segment" and (point.fraction, point.seed, point.fold) == (curve.shown_fraction, 0, 0):
-        save_examples(curve.out / "examples", point.arm, model, curve.data, judged, config.augment, train.precision)
-    curve.save(point, predictions, time.monotonic() - began)
+    train = config.train.model_copy(update={"optim": config.train.optim.model_copy(update={"lr": lr})})
+    fit_labelled(model, curve.data, cases, config.augment, train, point.seed, settings.tuning)
+    return model
+
+
+def _judged(curve: Curve, model: LabelledModel, cases: pl.DataFrame) -> pl.DataFrame:
+    return predict(model, curve.data, cases, curve.config.augment, curve.config.train.precision)
 
 
 def _seconds_before(out: Path) -> float:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError, RunError
-from medssl.evaluate.predict import outputs, pooled_features, predict
+from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import Rows, score
 from medssl.metrics.intervals import patient_weights
@@ -21,6 +21,7 @@ from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
+from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 DRAWS = 1000

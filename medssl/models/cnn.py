@@ -63,6 +63,7 @@ class ResNetEncoder(Encoder):
         self.map_widths = tuple(expansion * width for width in reversed(config.widths))
         self.width = self.map_widths[0]
         self.stride = (config.stem_stride * (2 if config.stem_pool else 1),) * config.dims
+        self.layers = (("net.conv1.", "net.bn1."), *((f"net.layer{stage}.",) for stage in (1, 2, 3, 4)))
         if config.zero_init_residual:
             _zero_last_norms(self.net)
         self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.dims]
@@ -107,6 +108,7 @@ class UNetEncoder(Encoder):
             levels.append(Down(config.dims, first, width, ACTIVATION, NORM, bias=False))
             first = width
         self.levels = nn.ModuleList(levels)
+        self.layers = tuple((f"levels.{level}.",) for level in range(len(levels)))
 
     @property
     def smallest(self) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ class Encoder(nn.Module):
         map_widths: D_l of each of `Features.maps`, coarse to fine.
         stride: voxels per cell of the finest map along each spatial axis; all 1 where it has the input's resolution.
         memory_format: how its maps lie in memory: a decoder's weights do well to follow it.
+        layers: how the names of its parts begin, layer by layer from the input on. What comes after all of them, such
+            as a last norm, is in none.
         preprocessing: how the scans that it learnt from were prepared, as `load_encoder` found it beside the weights.
     """
 
@@ -34,6 +36,7 @@ class Encoder(nn.Module):
     map_widths: tuple[int, ...]
     stride: tuple[int, ...]
     memory_format: torch.memory_format = torch.contiguous_format
+    layers: tuple[tuple[str, ...], ...]
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +46,11 @@ class Encoder(nn.Module):
     def smallest(self) -> tuple[int, ...]:
         """The least size S of a picture that it makes something of: one cell of its finest map."""
         return self.stride
+
+    def layer_of(self, name: str) -> int:
+        """Which of the `layers` a part or parameter of that name is in; their number where it comes after them."""
+        found = (number for number, begins in enumerate(self.layers) if f"{name}.".startswith(begins))
+        return next(found, len(self.layers))
 
     def forward(self, x: Tensor) -> Features:
         """x (B, C, *S) -> maps [(B, D_l, *S_l), ...] coarse to fine, and pooled (B, D)."""

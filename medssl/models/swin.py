@@ -64,6 +64,7 @@ class SwinEncoder(Encoder):
         self.map_widths = tuple(config.width * 2**stage for stage in range(4, -1, -1))
         self.width = self.map_widths[0]
         self.stride = (config.patch,) * config.dims
+        self.layers = (("net.patch_embed.",), *((f"net.layers{stage}.",) for stage in (1, 2, 3, 4)))
 
     def forward(self, x: Tensor) -> Features:
         """x (B, C, *S), any size."""

@@ -85,6 +85,8 @@ class ViT(Encoder):
             Block(config.width, config.heads, config.mlp_ratio, rate, config.layer_scale) for rate in rates
         )
         self.norm = nn.LayerNorm(config.width)
+        self.layers = (("embedding.", "class_token.", "register_tokens.", "position_table."),
+                       *((f"blocks.{number}.",) for number in range(config.depth)))
         for norm in (module for module in self.modules() if isinstance(module, nn.LayerNorm)):
             norm.eps = config.norm_eps
         self.apply(init_transformer)

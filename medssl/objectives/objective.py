@@ -37,6 +37,10 @@ class Objective(nn.Module):
         """What a task can start from, by the name under which it is saved."""
         return {"encoder": self.encoder}
 
+    def lr_shares(self) -> dict[str, float]:
+        """Parameters that learn at a share of the rate, by name."""
+        return {}
+
     def fixed_lr_parameters(self) -> list[nn.Parameter]:
         """Parameters whose learning rate stays at its base value while the others' decays."""
         return []

@@ -64,6 +64,8 @@ class LabelledModel(nn.Module):
     def __init__(self, encoder: Encoder, task: Task) -> None:
         super().__init__()
         self.encoder, self.task = encoder, task
+        self._lr_shares: dict[str, float] = {}
+        self._still: list[nn.Module] = []
 
     @property
     def view_spec(self) -> ViewSpec:
@@ -71,6 +73,31 @@ class LabelledModel(nn.Module):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         return self.task(self.encoder(views.images[0]), views)
+
+    def tune(self, layer_decay: float = 1.0, thawed: int | None = None) -> None:
+        """Says how the encoder is changed in training.
+
+        Args:
+            layer_decay: how much of the rate of the layer above it each layer has; what comes after the last layer has
+                all of it.
+            thawed: how many of its last layers are trained, with what comes after them; 0 for none of the encoder.
+        """
+        encoder, layers = self.encoder, len(self.encoder.layers)
+        still = {None: 0, 0: layers + 1}.get(thawed, layers - (thawed or 0))
+        for name, parameter in encoder.named_parameters():
+            self._lr_shares[f"encoder.{name}"] = layer_decay ** (layers - encoder.layer_of(name))
+            parameter.requires_grad_(encoder.layer_of(name) >= still)
+        self._still = [part for name, part in encoder.named_modules() if encoder.layer_of(name) < still]
+
+    def train(self, mode: bool = True) -> LabelledModel:
+        """Running statistics of what is not trained stay, too."""
+        super().train(mode)
+        for part in self._still:
+            part.eval()
+        return self
+
+    def lr_shares(self) -> dict[str, float]:
+        return self._lr_shares
 
     def parts(self) -> dict[str, nn.Module]:
         """What is saved: the encoder, and the task's decoder and head."""

@@ -26,6 +26,7 @@ from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import open_run
 from medssl.train.together import finish, held_by_first, is_finished, open_together
+from medssl.train.tuning import AS_A_WHOLE, TuningConfig, apply_tuning
 
 
 class FinetuneConfig(Config):
@@ -41,6 +42,7 @@ class FinetuneConfig(Config):
     """Take over the pretrained decoder too."""
     augment: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
+    tuning: TuningConfig = TuningConfig()
     fraction: float = Field(1.0, gt=0, le=1)
     """Share of the labelled training patients to learn from."""
     seed: int = 0
@@ -77,7 +79,8 @@ def finetune(
             account = start_model(model, start, data, config.decoder)
             world.first(lambda: tell_account(start, account, out))
         cases = labelled.filter(pl.col("patient_id").is_in(patients))
-        fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, out, progress, world)
+        fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, config.tuning, out,
+                              progress, world)
         description = model_description(data, patients) | {"task": config.task.model_dump(mode="json")}
         if start:
             description = with_origin(description, start)
@@ -87,18 +90,23 @@ def finetune(
 
 def fit_labelled(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, train: TrainConfig, seed: int,
-    folder: Path | None = None, progress: Callable[..., None] | None = None, world: World | None = None,
+    tuning: TuningConfig = AS_A_WHOLE, folder: Path | None = None, progress: Callable[..., None] | None = None,
+    world: World | None = None,
 ) -> Fitted:
     """Trains a labelled model in place on `cases`."""
     loader = Loader(data.cache, cases["case_id"].to_list(), data.config.box, train.batch_size, seed,
                     target=model.task.prepare_targets(cases), with_mask=model.task.needs_mask)
+    apply_tuning(tuning, model, data, cases, augment, train.precision)
     return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress, world)
 
 
 def label_fractions(
-    task: TaskConfig, labelled: pl.DataFrame, fractions: list[float], seed: int
+    task: TaskConfig, labelled: pl.DataFrame, fractions: list[float], seed: int, name: str = "label fractions"
 ) -> dict[float, list[str]]:
-    """Nested draws of the labelled patients, stratified as the task says; ManifestError where there is none."""
+    """Nested draws of the labelled patients, stratified as the task says; ManifestError where there is none.
+
+    name: of the draw; another name is another draw.
+    """
     if len(labelled) == 0:
         raise ManifestError(f"No training case has a label for the task {task.name!r}", expected="labelled train cases",
                             remedy="look at medssl check's counts per split and label")
@@ -106,4 +114,4 @@ def label_fractions(
     for patient, stratum in zip(labelled["patient_id"], TASKS[task.name].strata(task, labelled), strict=True):
         by_patient.setdefault(patient, []).append(stratum)
     strata = [str(max(values, key=lambda v: (values.count(v), str(v)))) for values in by_patient.values()]
-    return nested_fractions(list(by_patient), strata, fractions, seed)
+    return nested_fractions(list(by_patient), strata, fractions, seed, name)

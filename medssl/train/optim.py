@@ -26,15 +26,17 @@ class OptimConfig(Config):
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Groups carry `fixed_lr`: parameters that `module.fixed_lr_parameters()` names keep their rate throughout."""
-    fixed = {id(p) for p in module.fixed_lr_parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in module.parameters():
+    """Groups carry `fixed_lr`: parameters that `module.fixed_lr_parameters()` names keep their rate throughout; and
+    `lr_share`: of the rate, as `module.lr_shares()` has it."""
+    fixed, shares = {id(p) for p in module.fixed_lr_parameters()}, module.lr_shares()
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             decayed = config.name == "sgd" or parameter.ndim > 1
-            groups.setdefault((id(parameter) in fixed, decayed), []).append(parameter)
-    described = [{"params": parameters, "fixed_lr": is_fixed, "weight_decay": config.weight_decay if decayed else 0.0}
-                 for (is_fixed, decayed), parameters in groups.items()]
+            groups.setdefault((id(parameter) in fixed, decayed, shares.get(name, 1.0)), []).append(parameter)
+    described = [{"params": parameters, "fixed_lr": is_fixed, "lr_share": share,
+                  "weight_decay": config.weight_decay if decayed else 0.0}
+                 for (is_fixed, decayed, share), parameters in groups.items()]
     if config.name == "sgd":
         return torch.optim.SGD(described, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(described, lr=config.lr, betas=config.betas, fused=True)
@@ -47,5 +49,5 @@ def set_lr(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int, ste
     falling = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
     share = rising if step < warm else falling
     for group in optimizer.param_groups:
-        group["lr"] = config.lr * (1.0 if group["fixed_lr"] else share)
+        group["lr"] = config.lr * group["lr_share"] * (1.0 if group["fixed_lr"] else share)
     return config.lr * share

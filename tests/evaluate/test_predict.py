@@ -16,10 +16,11 @@ from medssl.data.prepare import PrepareConfig, prepare
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
 from medssl.evaluate.examples import save_examples
-from medssl.evaluate.predict import outputs, pixels, pooled_features, predict
+from medssl.evaluate.predict import outputs, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
 from medssl.train.build import labelled_model
+from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import FinetuneConfig
 from medssl.types import Features
 

@@ -61,6 +61,16 @@ def test_features_are_what_the_attributes_promise(settings, size):
 
 
 @pytest.mark.parametrize(("settings", "size"), CASES)
+def test_layers_run_from_the_input_on_and_leave_out_the_last_norm_at_most(settings, size):
+    encoder = build(settings)
+    numbers = [encoder.layer_of(name) for name, _ in encoder.named_parameters()]
+    assert set(numbers) | {len(encoder.layers)} == set(range(len(encoder.layers) + 1))
+    after = [name for name, number in zip(dict(encoder.named_parameters()), numbers, strict=True)
+             if number == len(encoder.layers)]
+    assert all(name.startswith("norm.") for name in after)
+
+
+@pytest.mark.parametrize(("settings", "size"), CASES)
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_parameter_learns(settings, size, bf16):
     encoder = build(settings)

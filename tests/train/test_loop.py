@@ -97,6 +97,9 @@ class Toy(nn.Module):
         self.register_buffer("counted", torch.zeros(()))
         self.calls, self.bad_calls, self.gain = 0, bad_calls, gain
 
+    def lr_shares(self) -> dict[str, float]:
+        return {}
+
     def fixed_lr_parameters(self) -> list[nn.Parameter]:
         return []
 

@@ -17,6 +17,9 @@ class Toy(nn.Module):
         self.body, self.norm, self.predictor = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)
         self.frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
 
+    def lr_shares(self) -> dict[str, float]:
+        return {}
+
     def fixed_lr_parameters(self) -> list[nn.Parameter]:
         return list(self.predictor.parameters())
 
