@@ -83,8 +83,8 @@ def test_recipe_builds_and_trains_two_steps(
         run = _pretrained(Path("runs") / Path(recipe).with_suffix(""), manifests, smoke_folder)
         assert load_encoder(run).width > 0
     elif isinstance(config, FinetuneConfig):
-        init = _pretrained(config.init, manifests, smoke_folder)
-        run = finetune(load_recipe(PIPELINES / recipe, "finetune", [*overrides, f"init={init}"]), tmp_path)
+        start = [f"init={_pretrained(config.init, manifests, smoke_folder)}"] if config.init else []
+        run = finetune(load_recipe(PIPELINES / recipe, "finetune", [*overrides, *start]), tmp_path)
         assert (run / "model.json").is_file()
     else:
         _smoke_curve(recipe, config, overrides, manifests, smoke_folder, tmp_path)

@@ -7,6 +7,7 @@ resumed at step k reads exactly what the uninterrupted run would have read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ class BoxConfig(Config):
     """Read volumes slice by slice: the box is one slice, and the batch is (B, C, J, I)."""
     period: PositiveInt = 1
     """Keep every n-th frame of a clip; `size` counts those that are kept."""
+    judged: PositiveInt | Literal["all"] = 4
+    """Boxes of a case, evenly spread over it, whose predictions are averaged where a case is larger than the box;
+    `all` begins one at every frame of a clip or slice of a volume, as EchoNet-Dynamic is judged."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of boxes centred on a labelled voxel, where the case has a mask."""
 

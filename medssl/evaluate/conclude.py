@@ -9,7 +9,7 @@ import polars as pl
 from medssl.errors import RunError
 from medssl.evaluate.curve import Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
-from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
+from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, subgroup_summary, train_patients
 from medssl.files import write_whole
 from medssl.train.run import read_provenance
@@ -29,17 +29,18 @@ def conclude(curve: Curve) -> list[str]:
     told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) for point in points]
     tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet") for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
+    judged = with_bounds(config.task, predictions)
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
-            for metric, value in score_unit(config.task.name, table).items()]
+            for metric, value in score_unit(config.task.name, with_bounds(config.task, table)).items()]
     scored = pl.DataFrame(rows)
     experiment = _experiment(curve, scored)
-    found = analyse(predictions, experiment)
+    found = analyse(judged, experiment)
     predictions.write_parquet(out / "predictions.parquet")
     scored.write_parquet(out / "points.parquet")
     found.summary.write_parquet(out / "summary.parquet")
     found.comparison.write_parquet(out / "comparison.parquet")
     if config.subgroup:
-        table = subgroup_summary(predictions, experiment, f"attr.{config.subgroup}")
+        table = subgroup_summary(judged, experiment, f"attr.{config.subgroup}")
         table.write_parquet(out / "subgroups.parquet")
     head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))

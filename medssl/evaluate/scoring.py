@@ -2,7 +2,8 @@
 
 classify  auroc (mean over the names with both classes present), auroc/<name>, auprc (the same mean)
 segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice
-regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names
+regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names; auroc/<name> < <bound> of
+          the bounds that the task asks for
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import numpy as np
 import polars as pl
 
 from medssl.metrics import classify, regress, weighted
+from medssl.tasks import TaskConfig
 
 TaskKind = Literal["classify", "segment", "regress"]
 
 PRIMARY: dict[TaskKind, str] = {"classify": "auroc", "segment": "dice", "regress": "mae"}
 RANGES = {"auroc": (0, 1), "auprc": (0, 1), "dice": (0, 1), "mae": (0, math.inf), "rmse": (0, math.inf),
           "r2": (-math.inf, 1)}
+BELOW = " < "
+"""Between a quantity's name and a bound, in the names of what is judged."""
 LOWER_IS_BETTER = frozenset({"mae", "rmse"})
 
 
@@ -51,6 +55,19 @@ class Rows:
         """From a table with case_id, patient_id, name, target. Codes follow the sorted ids."""
         case, patient = (np.unique(table[key].to_numpy(), return_inverse=True)[1] for key in ("case_id", "patient_id"))
         return cls(case, patient, table["name"].to_numpy(), table["target"].cast(pl.Float64).to_numpy())
+
+    def only(self, chosen: np.ndarray) -> Rows:
+        """Those of them, (R,) bool."""
+        return Rows(self.case[chosen], self.patient[chosen], self.name[chosen], self.target[chosen])
+
+
+def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
+    """The predictions, and for each bound that the task asks for rows that say whether a quantity lies below it, the
+    lower the prediction the more suspicious."""
+    bounds = task.below if task.name == "regress" else ()
+    rows = [predictions.with_columns(name=pl.col("name") + f"{BELOW}{bound:g}", prediction=-pl.col("prediction"),
+                                     target=(pl.col("target") < bound).cast(pl.Float64)) for bound in bounds]
+    return pl.concat([predictions, *rows])
 
 
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
@@ -92,13 +109,16 @@ def _segment(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> 
 
 
 def _regress(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
-    result: dict[str, np.ndarray] = {}
+    bounded = np.array([BELOW in name for name in rows.name])
+    below = {f"auroc/{name}": values for name, values
+             in _by_name(classify.auroc, rows.only(bounded), predictions[:, bounded], counts)}
+    rows, predictions, result = rows.only(~bounded), predictions[:, ~bounded], {}
     for metric in (regress.mae, regress.rmse, regress.r2):
         by_name = dict(_by_name(metric, rows, predictions, counts))
         result[metric.__name__] = _macro(by_name.values())
         if len(by_name) > 1:
             result |= {f"{metric.__name__}/{name}": values for name, values in by_name.items()}
-    return result
+    return result | below
 
 
 def _mean_prediction(_: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None) -> float | np.ndarray:

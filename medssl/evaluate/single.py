@@ -14,7 +14,7 @@ from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError, RunError
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scoring import Rows, score
+from medssl.evaluate.scoring import Rows, score, with_bounds
 from medssl.metrics.intervals import patient_weights
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
@@ -44,7 +44,8 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     cases = labelled.filter(pl.col("patient_id").is_in(chosen))
     features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
                 for part in (cases, judged)]
-    return scores(config.task.name, probe(config.task, features[0], cases, features[1], judged))
+    predictions = probe(config.task, features[0], cases, features[1], judged)
+    return scores(config.task.name, with_bounds(config.task, predictions))
 
 
 def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
@@ -54,7 +55,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     predictions.write_parquet(run / "predictions.parquet")
-    return scores(config.task.name, predictions)
+    return scores(config.task.name, with_bounds(config.task, predictions))
 
 
 def predict_run(run: Path, manifest: Path) -> pl.DataFrame:

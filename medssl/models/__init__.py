@@ -11,6 +11,7 @@ from medssl.models.cnn import ResNetEncoder, UNetEncoder
 from medssl.models.decoder import TokenDecoder, UNetDecoder
 from medssl.models.encoder import Encoder
 from medssl.models.head import DenseHead, LinearHead
+from medssl.models.r2plus1d import R2Plus1DEncoder
 from medssl.models.swin import SwinEncoder
 from medssl.models.vit import ViT
 
@@ -19,6 +20,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "resnet": ResNetEncoder,
     "unet": UNetEncoder,
     "swin": SwinEncoder,
+    "r2plus1d": R2Plus1DEncoder,
 }
 
 EncoderConfig = Annotated[

@@ -275,6 +275,17 @@ def _read_swin(reading: Reading, config: Mapping[str, Any]) -> None:
     reading.take(r"(layers[1-4]\.0\.blocks\.\d+\.mlp\.)fc(\d\..+)", r"net.\1linear\2")
 
 
+def _read_r2plus1d(reading: Reading, config: Mapping[str, Any]) -> None:
+    stem, channels, *_ = reading.need("stem.0.weight", 5)
+    reading.encoder = {
+        "name": "r2plus1d", "channels": channels, "stem_width": stem,
+        "widths": [reading.need(f"layer{stage}.0.conv1.0.3.weight", 5)[0] for stage in range(1, 5)],
+        "blocks": [len({key.split(".")[1] for key in reading.waiting if key.startswith(f"layer{stage}.")})
+                   for stage in range(1, 5)],
+    }
+    reading.take(r"((?:stem\.\d|layer[1-4]\.\d+\.(?:conv\d\.\d(?:\.\d)?|downsample\.[01]))\.\w+)", r"\1")
+
+
 VIT_UNUSED = (r"(head|head_dist|fc|pooler|classifier|\w+_classifier|decoder|lm_head|dino_head|ibot_head|contact_head)"
               r"\..+|mask_token|decoder_.+")
 LAYOUTS = (
@@ -290,6 +301,7 @@ LAYOUTS = (
     Layout("MONAI SwinUNETR", (r"(swinViT\.)?patch_embed\.proj\.weight",
                                r"(swinViT\.)?layers1\.0\.blocks\.0\.attn\.relative_position_bias_table"),
            r"(encoder\d+|decoder\d+|out|rotation_(head|pre)|contrastive_(head|pre)|conv|norm)\..+", _read_swin),
+    Layout("torchvision R(2+1)D", (r"stem\.0\.weight", r"layer1\.0\.conv1\.0\.0\.weight"), r"fc\..+", _read_r2plus1d),
     Layout("torchvision ResNet", (r"conv1\.weight", r"bn1\.weight", r"layer4\.0\.conv1\.weight"), r"fc\..+",
            _read_resnet),
 )

@@ -108,7 +108,7 @@ class Curve:
         name = METRIC_NAMES.get(family, family)
         if part:
             return f"{name} · {part}"
-        return f"mean {name}" if any("/" in other for other in self.metrics) else name
+        return f"mean {name}" if any(other.startswith(f"{family}/") for other in self.metrics) else name
 
     def higher_is_better(self, metric: str) -> bool:
         family = metric.partition("/")[0]

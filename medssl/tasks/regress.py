@@ -31,6 +31,9 @@ class Regress(Task):
         """Name as in the manifest's `label.*` columns."""
         unit: str = ""
         """Printed beside the figures."""
+        below: tuple[float, ...] = ()
+        """Bounds in the label's unit: judged is then also how well predictions tell the cases below each from the
+        others (AUROC). EchoNet-Dynamic has 35, 40 and 50 % of ejection fraction."""
 
     def __init__(self, config: Regress.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()

@@ -16,9 +16,6 @@ from medssl.models import Encoder
 from medssl.train.precision import Precision, autocast, best_device
 from medssl.types import Batch, ViewSpec
 
-CLIPS = 4
-"""Boxes per case that are averaged where a case is larger than the box, evenly spread over it."""
-
 
 def pooled_features(
     encoder: Encoder, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
@@ -62,12 +59,15 @@ def mean_over_boxes(
 
 def _places(data: Data, case_id: str) -> list[float]:
     """Where a case is looked at, as shares of the way along its diagonal."""
-    room = data.config.box.room(data.cache.shape(case_id)[1:])
+    box = data.config.box
+    room = box.room(data.cache.shape(case_id)[1:])
     if not any(room):
         return [0.5]
-    if not data.config.box.planar:
-        return np.linspace(0, 1, CLIPS).tolist()
-    slices = min(CLIPS, room[0] + 1)  # the outermost slices show little of the body
+    if box.judged == "all":
+        return np.linspace(0, 1, room[0] + 1).tolist()
+    if not box.planar:
+        return np.linspace(0, 1, box.judged).tolist() if box.judged > 1 else [0.5]
+    slices = min(box.judged, room[0] + 1)  # the outermost slices show little of the body
     return ((np.arange(slices) + 1) / (slices + 1)).tolist()
 
 

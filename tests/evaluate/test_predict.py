@@ -83,6 +83,13 @@ def test_a_clip_longer_than_the_box_is_looked_at_four_times(tmp_path, box, start
                                [[np.mean(looks)]], atol=1e-3)
 
 
+@pytest.mark.parametrize(("judged", "starts"), [("all", range(7)), (1, (3,)), (2, (0, 6))])
+def test_a_clip_is_looked_at_as_often_as_the_recipe_says(tmp_path, judged, starts):
+    data, frames = clips(tmp_path, 10, {"size": [4, 16, 16], "judged": judged})
+    (found,) = said(data)
+    assert found[0] == pytest.approx(np.mean([frames[start : start + 4].mean() for start in starts]), abs=2e-3)
+
+
 def test_a_clip_that_fits_is_looked_at_once_and_whole(tmp_path):
     data, grey = clips(tmp_path, 10, {})
     np.testing.assert_allclose(said(data), [[grey.mean()]], atol=1e-3)

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from medssl import MedsslError
 from medssl.errors import LeakageError, RunError
 from medssl.evaluate.resample import DRAWS, resample
-from medssl.evaluate.scoring import score_unit
+from medssl.evaluate.scoring import score_unit, with_bounds
 from medssl.evaluate.statistics import (
     COMPARISON,
     SUMMARY,
@@ -25,6 +25,7 @@ from medssl.evaluate.statistics import (
     train_patients,
 )
 from medssl.rng import stream
+from medssl.tasks import Regress
 
 FRACTIONS = (0.05, 0.1, 0.25, 1.0)
 
@@ -115,6 +116,25 @@ def test_the_difference_is_paired_by_patient_and_seed():
 
 
 # ---- scores
+
+
+def test_bounds_of_a_quantity_are_judged_as_findings_are():
+    rng = stream("bounds")
+    truth = rng.normal(50, 12, (60, 1))
+    predictions = pl.concat([table("mae", 1.0, seed, truth, truth + rng.normal(0, 8, truth.shape), names=("EF",))
+                             for seed in range(2)])
+    task = Regress.Config(label="EF", below=(40, 50))
+    found = score_unit("regress", with_bounds(task, predictions.filter(seed=0)))
+    plain = score_unit("regress", predictions.filter(seed=0))
+    assert {metric: found[metric] for metric in plain} == plain
+    one = predictions.filter(seed=0)
+    for bound in (40, 50):
+        expected = roc_auc_score(one["target"] < bound, -one["prediction"])
+        assert found[f"auroc/EF < {bound}"] == pytest.approx(expected)
+    scores = resampled(with_bounds(task, predictions), Experiment("regress"))
+    assert scores.primary == "mae"
+    assert scores.point["auroc/EF < 40"][0, 0, 0] == pytest.approx(found["auroc/EF < 40"])
+    assert with_bounds(Regress.Config(label="EF"), one).equals(one)
 
 
 def test_scores_are_those_of_scikit_learn_with_uncertain_cases_left_out():

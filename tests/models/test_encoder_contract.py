@@ -26,6 +26,9 @@ SMALL = {  # a small encoder of each kind and number of axes, and a size that it
         ({"dims": 2, "widths": (4, 6, 8)}, (21, 17)),
         ({"dims": 3, "widths": (4, 6, 8)}, (9, 16, 13)),
     ],
+    "r2plus1d": [
+        ({"blocks": (1, 1, 1, 1), "widths": (4, 6, 8, 10), "stem_width": 5}, (6, 33, 36)),
+    ],
     "swin": [
         ({"dims": 2, "width": 6, "window": 4, "depths": (2, 1, 1, 1), "heads": (1, 2, 3, 3)}, (43, 38)),
         ({"dims": 3, "width": 6, "window": 2, "depths": (2, 1, 1, 1), "heads": (1, 2, 3, 3)}, (33, 32, 36)),

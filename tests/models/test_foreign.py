@@ -197,6 +197,66 @@ def test_torchvision_resnet(tmp_path, bottleneck):
     assert "not used: 1\n  fc.weight" in account
 
 
+def r2plus1d_shapes() -> dict[str, tuple[int, ...]]:
+    """torchvision's names, of one block a stage."""
+    shapes, norms = {"stem.0.weight": (5, 3, 1, 7, 7), "stem.3.weight": (6, 5, 3, 1, 1)}, {"stem.1": 5, "stem.4": 6}
+    before = 6
+    for stage, width in enumerate((6, 8, 10, 12), start=1):
+        middle = before * width * 27 // (before * 9 + 3 * width)
+        for conv, given in (("conv1", before), ("conv2", width)):
+            name = f"layer{stage}.0.{conv}"
+            shapes |= {f"{name}.0.0.weight": (middle, given, 1, 3, 3), f"{name}.0.3.weight": (width, middle, 3, 1, 1)}
+            norms |= {f"{name}.0.1": middle, f"{name}.1": width}
+        if stage > 1:
+            shapes[f"layer{stage}.0.downsample.0.weight"] = (width, before, 1, 1, 1)
+            norms[f"layer{stage}.0.downsample.1"] = width
+        before = width
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    return shapes | {f"{name}.{kind}": (width,) for name, width in norms.items() for kind in kinds}
+
+
+def r2plus1d_answer(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    """(B, D) of clips (B, C, T, J, I): Tran et al. 2018, a plain convolution over a plane and one over time in turn."""
+    t = {name: tensor.double() for name, tensor in tensors.items()}
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.batch_norm(x, *(t[f"{name}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")))
+
+    def planes(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+        frames = [F.conv2d(frame, kernel[:, :, 0], stride=stride, padding=kernel.shape[-1] // 2)
+                  for frame in x.unbind(2)]
+        return torch.stack(frames, 2)
+
+    def times(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+        lines = x.permute(0, 3, 4, 1, 2)  # (B, J, I, C, T)
+        moved = F.conv1d(lines.flatten(0, 2), kernel[..., 0, 0], stride=stride, padding=1)
+        return moved.unflatten(0, lines.shape[:3]).permute(0, 3, 4, 1, 2)
+
+    x = F.relu(norm(planes(x.double(), t["stem.0.weight"], 2), "stem.1"))
+    x = F.relu(norm(times(x, t["stem.3.weight"], 1), "stem.4"))
+    for stage in range(1, 5):
+        name, stride, y = f"layer{stage}.0", 1 if stage == 1 else 2, x
+        for conv, step in (("conv1", stride), ("conv2", 1)):
+            y = F.relu(norm(planes(y, t[f"{name}.{conv}.0.0.weight"], step), f"{name}.{conv}.0.1"))
+            y = norm(times(y, t[f"{name}.{conv}.0.3.weight"], step), f"{name}.{conv}.1")
+            y = F.relu(y) if conv == "conv1" else y
+        if stage > 1:
+            x = norm(F.conv3d(x, t[f"{name}.downsample.0.weight"], stride=2), f"{name}.downsample.1")
+        x = F.relu(x + y)
+    return x.mean((2, 3, 4))
+
+
+def test_torchvision_r2plus1d_as_echonet_saves_it(tmp_path):
+    tensors = drawn(r2plus1d_shapes())
+    named = {f"module.{name}": tensor for name, tensor in tensors.items()} | {"module.fc.weight": torch.zeros(1, 12)}
+    torch.save({"epoch": 3, "state_dict": named}, tmp_path / "echo.pt")
+    start, encoder, account = started(tmp_path / "echo.pt")
+    clip = torch.randn(2, 3, 7, 20, 18, generator=torch.Generator().manual_seed(2)).double()
+    assert start.layout == "torchvision R(2+1)D"
+    torch.testing.assert_close(encoder(clip).pooled, r2plus1d_answer(tensors, clip))
+    assert "not used: 1" in account
+
+
 def test_a_small_first_convolution_is_told_to_stride(tmp_path):
     save_file(drawn(resnet_shapes(bottleneck=False) | {"conv1.weight": (6, 3, 3, 3)}), tmp_path / "r.safetensors")
     account = started(tmp_path / "r.safetensors")[2]
