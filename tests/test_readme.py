@@ -100,10 +100,12 @@ def test_examples_of_cards_and_recipes_are_valid(tmp_path: Path):
     assert len(cards) == 5
     for block in cards:
         Card.from_yaml(block)
-    (recipe,) = _blocks(ROOT / "docs/recipes.md", "yaml")
+    recipe, choice = _blocks(ROOT / "docs/recipes.md", "yaml")
     mine = tmp_path / "mine.yaml"
     mine.write_text(recipe.replace("../", f"{shipped_folder('pipelines')}/"))
     assert load_any(mine).data.manifest == Path("ours.parquet")
+    mine.write_text(f"extends: {shipped_folder('pipelines')}/nih_cxr/curve.yaml\n{choice}")
+    assert load_any(mine).choice
 
 
 def test_reference_is_up_to_date():
