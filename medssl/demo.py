@@ -16,6 +16,7 @@ from medssl.evaluate.points import run_curve
 from medssl.phantom import PHANTOMS
 from medssl.recipe import load_recipe, shipped_folder
 from medssl.report.pages import draw_curve_pretrainings, report_runs
+from medssl.report.study import keep_study
 from medssl.train.bar import Bar
 
 KEY = b"phantoms are nobody: a public key"
@@ -69,6 +70,7 @@ def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
     verdict = run_curve(config, out, workers, Bar, data)
+    keep_study(data, out)
     draw_curve_pretrainings(config, out, data)
     report_runs([out], out / "report.html", config.title or out.name)
     return verdict

@@ -1,44 +1,77 @@
-"""A few judged cases kept as arrays, so that a report can show what a segmentation arm drew."""
+"""Judged cases kept as pictures, so that a report can show the best, the median and the worst of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
-from medssl.evaluate.predict import outputs
+from medssl.evaluate.scoring import case_scores
 from medssl.files import whole
 from medssl.tasks import LabelledModel
-from medssl.train.precision import Precision
 
-CASES = 4
+MOST = 60
+"""Segmented cases that are kept of an arm, evenly over their ids, the same of every arm."""
 
 
-def save_examples(
-    folder: Path, arm: str, model: LabelledModel, data: Data, judged: pl.DataFrame, augment: PolicyConfig,
-    precision: Precision,
-) -> None:
-    """Writes <arm>.npz: image (n, J, I), truth and prediction (n, J, I) with 0 outside and r + 1 in the r-th region.
 
-    The slice with the most labelled voxels of the first cases by case id, the same for every arm; regions are painted
-    in the card's order, so that nested ones stay visible. Smaller slices are padded with zeros at their end.
-    """
-    images, truths, predictions = [], [], []
-    for case, logits, mask in outputs(model, data, judged.sort("case_id").head(CASES), augment, precision):
-        image, place = data.cache.array(case["case_id"])[0], _fullest(mask)
-        truth = np.stack([np.isin(mask, values) for values in model.task.regions.values()])
-        truths.append(_paint(truth[:, *place]))
-        predictions.append(_paint(model.task.drawn(logits)[:, *place]))
-        images.append(image[place].astype(np.float32))
-    size = np.max([image.shape for image in images], axis=0)
-    images, truths, predictions = (_padded(each, size) for each in (images, truths, predictions))
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / f"{arm}.npz") as draft, draft.open("wb") as file:
-        np.savez_compressed(file, image=images, truth=truths, prediction=predictions,
-                            regions=np.array(list(model.task.regions)))
+class Drawn:
+    """What a segmentation drew, a slice a case: the one with the most labelled voxels, the same for every arm."""
+
+    def __init__(self, model: LabelledModel, data: Data, judged: pl.DataFrame) -> None:
+        ids = judged["case_id"].sort().to_list()
+        self._kept = {ids[place] for place in np.linspace(0, len(ids) - 1, min(MOST, len(ids))).round().astype(int)}
+        self._task, self._data = model.task, data
+        self._slices: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def keep(self, case: Mapping, output: np.ndarray, mask: np.ndarray) -> None:
+        """One judged case; output: (R, *S) logits, mask: (*S)."""
+        case_id = case["case_id"]
+        if case_id not in self._kept:
+            return
+        place = _fullest(mask)
+        truth = np.stack([np.isin(mask, values) for values in self._task.regions.values()])
+        image = self._data.cache.array(case_id)[0][place]
+        self._slices[case_id] = (image, _paint(truth[:, *place]), _paint(self._task.drawn(output)[:, *place]))
+
+    def save(self, path: Path, predictions: pl.DataFrame) -> None:
+        """Writes image (n, J, I), truth and prediction (n, J, I) with 0 outside and r + 1 in the r-th region, and the
+        mean Dice `score` (n,), by case id; regions are painted in the card's order, so that nested ones stay visible.
+        Smaller slices are padded with zeros at their end."""
+        ids = sorted(self._slices)
+        scores = dict(case_scores("segment", predictions).iter_rows())
+        images, truths, drawn = (_stacked([self._slices[case_id][part] for case_id in ids]) for part in range(3))
+        _save(path, image=images.astype(np.float16), truth=truths, prediction=drawn,
+              score=np.array([scores[case_id] for case_id in ids]), regions=np.array(list(self._task.regions)))
+
+
+def save_ranked(path: Path, task: str, data: Data, predictions: pl.DataFrame) -> None:
+    """Writes, of a classification or regression, image (3, J, I), the middle slice or frame of the case that was judged
+    best, of the median one and of the worst, and what is `told` (3,) of each: the truth and what was predicted."""
+    ranked = case_scores(task, predictions).filter(pl.col("case_id").is_in(data.cases["case_id"].to_list()))
+    ranked = ranked.sort("score", "case_id", descending=[True, False])["case_id"].to_list()
+    if not ranked:
+        return
+    chosen = [ranked[place] for place in (0, (len(ranked) - 1) // 2, -1)]
+    told = [_told(task, predictions.filter(pl.col("case_id") == case_id)) for case_id in chosen]
+    images = _stacked([_middle(data.cache.array(case_id)[0]) for case_id in chosen])
+    _save(path, image=images.astype(np.float16), told=np.array(told))
+
+
+def _told(task: str, rows: pl.DataFrame) -> str:
+    """'Edema: 0.91, truth 1', a line a name."""
+    digits = 2 if task == "classify" else 1
+    return "\n".join(f"{row['name']}: {row['prediction']:.{digits}f}, truth {row['target']:g}"
+                     for row in rows.sort("name").iter_rows(named=True))
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _fullest(mask: np.ndarray) -> tuple[int, ...]:
@@ -46,8 +79,14 @@ def _fullest(mask: np.ndarray) -> tuple[int, ...]:
     return () if mask.ndim == 2 else (int((mask > 0).sum(axis=(1, 2)).argmax()),)
 
 
-def _padded(planes: list[np.ndarray], size: np.ndarray) -> np.ndarray:
-    """(n, *size) of planes no larger than `size`."""
+def _middle(image: np.ndarray) -> np.ndarray:
+    """(*S) -> (J, I)."""
+    return image if image.ndim == 2 else image[len(image) // 2]
+
+
+def _stacked(planes: list[np.ndarray]) -> np.ndarray:
+    """(n, J, I) of the largest."""
+    size = np.max([plane.shape for plane in planes], axis=0)
     return np.stack([np.pad(plane, [(0, n - m) for n, m in zip(size, plane.shape, strict=True)]) for plane in planes])
 
 

@@ -16,7 +16,7 @@ from medssl.data.source import Data, open_data
 from medssl.evaluate.choice import choose_lr
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
-from medssl.evaluate.examples import save_examples
+from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import predict
 from medssl.evaluate.probe import probe
 from medssl.models.start import Start, open_start
@@ -207,10 +207,8 @@ def _finetune_point(curve: Curve, point: Point) -> None:
         lr = choice.lr or lr
         chosen = {"lr": lr, "held_out_score": choice.scores.get(lr)}
     model = _finetuned(curve, point, cases, lr)
-    if config.task.name == "segment" and (point.fraction, point.seed, point.fold) == (curve.shown_fraction, 0, 0):
-        save_examples(curve.out / "examples", point.arm, model, curve.data, judged, config.augment,
-                      config.train.precision)
-    curve.save(point, _judged(curve, model, judged), time.monotonic() - began, **chosen)
+    predictions = _judged_and_shown(curve, point, model, judged)
+    curve.save(point, predictions, time.monotonic() - began, **chosen)
 
 
 def _finetuned(curve: Curve, point: Point, cases: pl.DataFrame, lr: float) -> LabelledModel:
@@ -225,8 +223,23 @@ def _finetuned(curve: Curve, point: Point, cases: pl.DataFrame, lr: float) -> La
     return model
 
 
-def _judged(curve: Curve, model: LabelledModel, cases: pl.DataFrame) -> pl.DataFrame:
-    return predict(model, curve.data, cases, curve.config.augment, curve.config.train.precision)
+def _judged(curve: Curve, model: LabelledModel, cases: pl.DataFrame, keep: Callable | None = None) -> pl.DataFrame:
+    return predict(model, curve.data, cases, curve.config.augment, curve.config.train.precision, keep=keep)
+
+
+def _judged_and_shown(curve: Curve, point: Point, model: LabelledModel, cases: pl.DataFrame) -> pl.DataFrame:
+    """The predictions; of the one point of each arm whose cases the report shows, pictures are kept, too."""
+    if (point.fraction, point.seed, point.fold) != (curve.shown_fraction, 0, 0):
+        return _judged(curve, model, cases)
+    path, task = curve.out / "examples" / f"{point.arm}.npz", curve.config.task.name
+    if task == "segment":
+        drawn = Drawn(model, curve.data, cases)
+        predictions = _judged(curve, model, cases, drawn.keep)
+        drawn.save(path, predictions)
+    else:
+        predictions = _judged(curve, model, cases)
+        save_ranked(path, task, curve.data, predictions)
+    return predictions
 
 
 def _seconds_before(out: Path) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import numpy as np
@@ -23,11 +23,17 @@ Judged = tuple[dict, np.ndarray, np.ndarray | None]
 
 def predict(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
-    batch_size: int = 64,
+    batch_size: int = 64, keep: Callable[..., None] | None = None,
 ) -> pl.DataFrame:
-    """One row a case and name: case_id, patient_id, name, target, prediction, and the case's attributes."""
-    rows = [asdict(row) for case, output, mask in outputs(model, data, cases, augment, precision, batch_size)
-            for row in model.task.judge(case, output, mask)]
+    """One row a case and name: case_id, patient_id, name, target, prediction, and the case's attributes.
+
+    keep: given each case with the task's output and its mask, as `outputs` has them.
+    """
+    rows = []
+    for case, output, mask in outputs(model, data, cases, augment, precision, batch_size):
+        rows += [asdict(row) for row in model.task.judge(case, output, mask)]
+        if keep:
+            keep(case, output, mask)
     schema = {"case_id": pl.String, "patient_id": pl.String, "name": pl.String, "target": pl.Float64,
               "prediction": pl.Float64}
     attributes = cases.select("case_id", *[c for c in cases.columns if c.startswith("attr.")])

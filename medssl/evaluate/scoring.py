@@ -76,6 +76,15 @@ def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
     return {metric: float(value[0, 0]) for metric, value in values.items()}
 
 
+def case_scores(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
+    """case_id and score, the higher the better, the mean over a case's names: of Dice, of the error's size with a minus
+    sign, or of the logarithm of the probability that was given to the truth."""
+    predicted, target = pl.col("prediction"), pl.col("target")
+    right = pl.when(target == 1).then(predicted).otherwise(1 - predicted)
+    score = {"segment": predicted, "regress": -(predicted - target).abs(), "classify": right.clip(1e-9).log()}[task]
+    return predictions.group_by("case_id").agg(score.mean().alias("score"))
+
+
 def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
           counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Metrics of U models under B draws of patients.

@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 
 from medssl.report import words
+from medssl.report.cohort import FEWEST, Share
+from medssl.report.study import Study
 from medssl.report.style import data_uri
 from medssl.report.tables import Curve
 
@@ -72,6 +74,27 @@ def comparison_table(curve: Curve, metric: str) -> Table:
     caption = (f"{words.sentence(curve.metric_name(metric))}: paired difference (positive is better) and label "
                f"multiplier, with {words.LEVEL} intervals")
     return Table(caption, ["labelled share", "difference", "label multiplier", "corrected p"], groups)
+
+
+def cohort_tables(study: Study) -> list[Table]:
+    """Who is in which split, and what was left out: counts and shares, but for those of so few that they might tell
+    who they are."""
+    people = [[Cell(split), Cell(f"{patients:,}", patients), Cell(f"{cases:,}", cases)]
+              for split, (patients, cases) in study.splits.items()]
+    tables = [Table(f"Cases of {study.card} by split", ["split", "patients", "cases"], [Group("", people)])]
+    if study.left_out:
+        left = [[Cell(reason), Cell(f"{count:,}", count)] for reason, count in study.left_out]
+        tables.append(Table("What was left out, and why", ["reason", "count"], [Group("", left)]))
+    for shares in study.tables:
+        rows = [[Cell(name), *map(_share_cell, row)] for name, row in shares.rows]
+        tables.append(Table(words.sentence(shares.title), ["", *shares.splits], [Group("", rows)]))
+    return tables
+
+
+def _share_cell(share: Share) -> Cell:
+    if 0 < share.count < FEWEST:
+        return Cell(f"< {FEWEST}")
+    return Cell(f"{share.count:,}", share.count, f"{share.percent:.0f} %")
 
 
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:

@@ -29,7 +29,7 @@ from medssl.report.style import (
     new_figure,
     patient_axis,
 )
-from medssl.report.tables import Curve, Examples
+from medssl.report.tables import RANKS, Curve, Examples, Ranked
 from medssl.train.pace import PACE
 
 LOG_POINTS = 300
@@ -112,17 +112,18 @@ def training_figure(log: pl.DataFrame, narrow: bool = False) -> Figure:
     return figure
 
 
-def segmentation_figure(arms: Mapping[str, Examples], narrow: bool = False) -> Figure:
+def segmentation_figure(arms: Mapping[str, Examples], narrow: bool = False, cases_called: Sequence[str] = ()) -> Figure:
     """A row a case: the image, then each arm's contours in colour over the reference standard in white.
 
     Args:
         arms: human name -> examples; all arms show the same cases in the same order.
         narrow: fewer cases, and a column a case.
+        cases_called: what stands beside the cases' images.
     """
     first = next(iter(arms.values()))
-    cases = min(len(first.image), 2 if narrow else 4)
+    cases = min(len(first.image), 3 if narrow else 4)
     lines = [("image", None), *arms.items()]
-    side = 1.8 if narrow else (WIDE - 0.2) / max(len(lines), 3)
+    side = 3.6 / cases if narrow else (WIDE - 0.2) / max(len(lines), 3)
     shape = (len(lines), cases) if narrow else (cases, len(lines))
     with drawing():
         figure = new_figure(NARROW if narrow else shape[1] * side + 0.2,
@@ -132,6 +133,8 @@ def segmentation_figure(arms: Mapping[str, Examples], narrow: bool = False) -> F
         for (case, column), axes in np.ndenumerate(grid):
             title, shown = lines[column]
             _show(axes, first.image[case])
+            if column == 0 and cases_called:
+                axes.set_title(cases_called[case], fontsize="small") if narrow else axes.set_ylabel(cases_called[case])
             if case == 0:
                 axes.set_ylabel(_wrap(title, 20), fontweight="bold") if narrow else axes.set_title(_wrap(title, 28))
             if shown is not None:
@@ -140,6 +143,23 @@ def segmentation_figure(arms: Mapping[str, Examples], narrow: bool = False) -> F
         handles = [Line2D([], [], color=HUES[_region_hue(k)], label=name) for k, name in enumerate(first.regions)]
         handles.append(Line2D([], [], color="white", linewidth=1.1, path_effects=_HALO, label="reference standard"))
         figure.legend(handles=handles, loc="outside lower left", ncols=2 if narrow else 5)
+    return figure
+
+
+def ranked_figure(arms: Mapping[str, Ranked], narrow: bool = False) -> Figure:
+    """A row an arm: the cases that it judged best, at the median and worst, with the truth and what was predicted."""
+    shape = (len(arms) * len(RANKS), 1) if narrow else (len(arms), len(RANKS))
+    lines = max(text.count("\n") + 1 for shown in arms.values() for text in shown.told)
+    side = (NARROW if narrow else WIDE) / shape[1] - 0.2
+    with drawing():
+        figure = new_figure(NARROW if narrow else WIDE, shape[0] * (side + 0.3 + 0.17 * lines))
+        places = iter(figure.subplots(*shape, squeeze=False).ravel())
+        for name, shown in arms.items():
+            for rank, image, told in zip(RANKS, shown.image, shown.told, strict=True):
+                axes = next(places)
+                _show(axes, image)
+                axes.set_title(f"{rank}: {_wrap(name, 24)}")
+                axes.set_xlabel(told, fontsize="small")
     return figure
 
 

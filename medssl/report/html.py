@@ -13,12 +13,28 @@ import yaml
 from medssl import __version__
 from medssl.files import write_whole
 from medssl.report import words
-from medssl.report.cells import Table, comparison_table, csv_uri, provenance_table, score_table, subgroup_table
-from medssl.report.figures import curve_figure, difference_figure, segmentation_figure, training_figure
+from medssl.report.cells import (
+    Table,
+    cohort_tables,
+    comparison_table,
+    csv_uri,
+    provenance_table,
+    score_table,
+    subgroup_table,
+)
+from medssl.report.checklist import checklist
+from medssl.report.figures import (
+    curve_figure,
+    difference_figure,
+    ranked_figure,
+    segmentation_figure,
+    training_figure,
+)
 from medssl.report.layout import Picture, drawn, environment
+from medssl.report.model_card import model_card
 from medssl.report.scaling import Scaling, scaling_part
 from medssl.report.style import data_uri, png_uri
-from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
+from medssl.report.tables import RANKS, Curve, Pretrain, read_curve, read_pretrain
 
 _PICTURES = {
     "views": "What the encoder was shown: each case as prepared, then as augmented.",
@@ -44,6 +60,9 @@ class CurvePart:
     scaling: Scaling | None
     examples: Picture | None
     protocol: str
+    cohort: list[Table]
+    checklist: Table
+    model_card: Table
     downloads: list[tuple[str, str]] = field(repr=False)
 
 
@@ -96,8 +115,10 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
         groups=subgroup_table(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
-        panels=_panels_picture(curve, others), scaling=scaling_part(curve), examples=_examples_picture(curve),
-        protocol=curve.head.protocol,
+        panels=_panels_picture(curve, others), scaling=scaling_part(curve),
+        examples=_examples_picture(curve) or _ranked_picture(curve),
+        protocol=curve.head.protocol, cohort=cohort_tables(curve.study) if curve.study else [],
+        checklist=checklist(curve), model_card=model_card(curve),
         downloads=_downloads(curve))
 
 
@@ -153,9 +174,29 @@ def _examples_picture(curve: Curve) -> Picture | None:
     first = next(iter(stored.values()))
     arms = {curve.label(arm): shown for arm, shown in stored.items() if shown.image.shape == first.image.shape}
     caption = "Segmentations of test cases: each arm's contours in colour, the reference standard in white."
-    wide, narrow = (png_uri(segmentation_figure(arms, narrow)) for narrow in (False, True))
+    judge = next((arm for arm in stored if curve.role(arm) == "compared"), next(iter(stored)))
+    called: list[str] = []
+    if stored[judge].score is not None and curve.label(judge) in arms:
+        chosen = stored[judge].ranked
+        called = [f"{rank}, Dice {stored[judge].score[case]:.2f}" for rank, case in zip(RANKS, chosen, strict=True)]
+        arms = {label: shown.only(chosen) for label, shown in arms.items()}
+        caption += f" Of {len(first.image)} cases, those that {curve.label(judge)} drew best, at the median, and worst."
+    wide, narrow = (png_uri(segmentation_figure(arms, narrow, called)) for narrow in (False, True))
     alt = f"{caption} Arms shown: {', '.join(arms)}. Regions: {', '.join(first.regions)}."
     return Picture(wide, narrow, alt, caption)
+
+
+def _ranked_picture(curve: Curve) -> Picture | None:
+    """The RANKS of baselines and compared arms; None where none were kept."""
+    arms = {curve.label(arm): curve.ranked[arm] for arm in curve.arms if arm in curve.ranked}
+    if not arms:
+        return None
+    caption = ("Test cases that each arm judged best, at the median, and worst, at the middle fraction of the labels: "
+               "their middle slice or frame, what was predicted, and the truth.")
+    wide, narrow = (png_uri(ranked_figure(arms, narrow)) for narrow in (False, True))
+    told = "; ".join(f"{label}, {rank}: {text}" for label, shown in arms.items()
+                     for rank, text in zip(RANKS, shown.told, strict=True)).replace("\n", ", ")
+    return Picture(wide, narrow, f"{caption} {told}.", caption)
 
 
 def _facts(curve: Curve) -> list[tuple[str, str]]:

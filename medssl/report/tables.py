@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from medssl.config import read_yaml
 from medssl.errors import RunError
+from medssl.report.study import Study, read_study
 
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
@@ -53,14 +54,37 @@ class CurveHead(BaseModel):
     scaling: list[ScalingAxis] = []
 
 
+RANKS = ("best", "median", "worst")
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Segmented slices. image (n, J, I) float; truth, prediction (n, J, I) uint8, where label k is regions[k - 1]."""
+    """Segmented slices. image (n, J, I) float; truth, prediction (n, J, I) uint8, where label k is regions[k - 1];
+    score (n,), the mean Dice of the case, where it was kept."""
 
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
     regions: tuple[str, ...]
+    score: np.ndarray | None = None
+
+    @property
+    def ranked(self) -> list[int]:
+        """Which are the RANKS."""
+        order = np.argsort(-self.score, kind="stable")
+        return [int(order[place]) for place in (0, (len(order) - 1) // 2, -1)]
+
+    def only(self, chosen: Sequence[int]) -> Examples:
+        score = None if self.score is None else self.score[chosen]
+        return Examples(self.image[chosen], self.truth[chosen], self.prediction[chosen], self.regions, score)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The RANKS among judged cases. image (3, J, I) float; told (3,): the truth and what was predicted."""
+
+    image: np.ndarray
+    told: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +97,13 @@ class Curve:
     provenance: dict[str, Any]
     recipe: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Examples] = field(default_factory=dict)
+    ranked: Mapping[str, Ranked] = field(default_factory=dict)
     subgroups: pl.DataFrame | None = None
     """The summary inside each group of cases, the group in the first column; None where the recipe asks for none."""
     ends: pl.DataFrame | None = None
     """The comparison of each scaling axis's largest arm with its smallest; None where the recipe asks for none."""
+    study: Study | None = None
+    """What it was made on; None where an earlier version made it."""
 
     @property
     def arms(self) -> list[str]:
@@ -159,11 +186,13 @@ def read_curve(folder: Path) -> Curve:
         raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
                        expected=f"the primary metric that {head_path.name} names", remedy=remedy)
     comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
-    examples = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+    kept = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+    examples, ranked = ({arm: shown for arm, shown in kept.items() if isinstance(shown, kind)}
+                        for kind in (Examples, Ranked))
     ends = _read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
-                 _read_recipe(folder / "recipe.yaml"), examples, _read_subgroups(folder / "subgroups.parquet", remedy),
-                 ends)
+                 _read_recipe(folder / "recipe.yaml"), examples, ranked,
+                 _read_subgroups(folder / "subgroups.parquet", remedy), ends, read_study(folder))
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -233,11 +262,14 @@ def _read_log(path: Path, remedy: str) -> pl.DataFrame:
     return log
 
 
-def _read_examples(path: Path, remedy: str) -> Examples:
+def _read_examples(path: Path, remedy: str) -> Examples | Ranked:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Examples(stored["image"], stored["truth"], stored["prediction"],
-                            tuple(str(name) for name in stored["regions"]))
+            image = stored["image"].astype(np.float32)
+            if "told" in stored:
+                return Ranked(image, tuple(map(str, stored["told"])))
+            return Examples(image, stored["truth"], stored["prediction"], tuple(map(str, stored["regions"])),
+                            stored.get("score"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be read: {error}", expected="image, truth, prediction and regions",
-                       remedy=remedy) from None
+        raise RunError(f"{path} cannot be read: {error}", expected="image, truth, prediction and regions, or image and "
+                       "told", remedy=remedy) from None

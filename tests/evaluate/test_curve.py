@@ -174,7 +174,7 @@ def test_other_tasks_on_pictures(discs, tmp_path, task):
     assert table(tmp_path, "points")["value"].is_finite().all()
     if task["name"] == "segment":
         examples = np.load(tmp_path / "examples/ssl.npz")
-        assert examples["image"].shape == examples["truth"].shape == examples["prediction"].shape == (4, 24, 24)
+        assert examples["image"].shape == examples["truth"].shape == examples["prediction"].shape == (24, 24, 24)
         assert examples["truth"].max() == 1
         assert examples["regions"].tolist() == ["disc"]
         assert set(table(tmp_path, "predictions")["target"]) == {1.0}

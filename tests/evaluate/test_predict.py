@@ -15,7 +15,7 @@ from medssl.augment.policy import PolicyConfig
 from medssl.data.prepare import PrepareConfig, prepare
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
-from medssl.evaluate.examples import save_examples
+from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import outputs, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
@@ -193,8 +193,31 @@ def test_examples_show_the_fullest_slice_of_cases_of_any_size(tmp_path):
                   mask="{case}/seg.nii.gz", regions={"high": [1]})
     model = Model(dense=True)
     model.task = Drawing(dense=True)
-    save_examples(tmp_path / "examples", "arm", model, data, data.cases, PolicyConfig(), "float32")
+    drawn, dice = Drawn(model, data, data.cases), {}
+    for case, output, mask in outputs(model, data, data.cases, PolicyConfig(), "float32"):
+        drawn.keep(case, output, mask)
+        dice[case["case_id"]] = float(len(dice))
+    predictions = pl.DataFrame({"case_id": list(dice), "name": "high", "target": 1.0,
+                                "prediction": list(dice.values())})
+    drawn.save(tmp_path / "examples/arm.npz", predictions)
     kept = np.load(tmp_path / "examples/arm.npz")
     assert kept["image"].shape == (2, 20, 20)
     assert [int(kept[name].sum()) for name in ("truth", "prediction")] == [2 * 16, 2 * 20]
     assert (kept["truth"][:, 4:8, 4:8] == 1).all()
+    assert kept["score"].tolist() == [dice[case_id] for case_id in sorted(dice)]
+
+
+def test_the_best_the_median_and_the_worst_case_are_kept_with_what_was_said_of_them(discs, tmp_path):
+    data = open_data(discs)
+    cases = data.training["case_id"].sort().head(5).to_list()
+    predictions = pl.DataFrame({"case_id": cases, "name": "Bright", "target": [1.0, 1.0, 0.0, 0.0, 1.0],
+                                "prediction": [0.7, 0.2, 0.05, 0.9, 0.6]})
+    save_ranked(tmp_path / "arm.npz", "classify", data, predictions)
+    kept = np.load(tmp_path / "arm.npz")
+    assert kept["told"].tolist() == ["Bright: 0.05, truth 0", "Bright: 0.60, truth 1", "Bright: 0.90, truth 0"]
+    expected = [data.cache.array(cases[place])[0] for place in (2, 4, 3)]
+    np.testing.assert_array_equal(kept["image"], np.stack(expected).astype(np.float16))
+    radius = predictions.with_columns(target=pl.Series([5.0, 6, 7, 4, 3]), prediction=pl.Series([5.5, 6, 4, 4.1, 3.3]))
+    save_ranked(tmp_path / "other.npz", "regress", data, radius)
+    assert np.load(tmp_path / "other.npz")["told"].tolist() == [
+        "Bright: 6.0, truth 6", "Bright: 3.3, truth 3", "Bright: 4.0, truth 7"]

@@ -140,10 +140,10 @@ def test_segmentations_show_each_arm(narrow, make_curve):
     curve = read_curve(make_curve("segment"))
     arms = {curve.label(arm): curve.examples[arm] for arm in ("scratch", "mae")}
     figure = segmentation_figure(arms, narrow)
-    assert len(figure.axes) == (2 if narrow else 4) * 3
+    assert len(figure.axes) == (3 if narrow else 4) * 3
     assert ink(figure) > 0.5
     outlines = [len(axes.collections) for axes in figure.axes]
-    assert outlines == [0] * 2 + [6] * 4 if narrow else [0, 6, 6] * 4  # three regions, predicted and true
+    assert outlines == [0] * 3 + [6] * 6 if narrow else [0, 6, 6] * 4  # three regions, predicted and true
 
 
 def test_pictures_are_grids_of_the_given_arrays(tmp_path):

@@ -169,7 +169,7 @@ def test_pictures_are_optional(make_curve, make_pretrain, pages):
     for example in (curve / "examples").iterdir():
         example.unlink()
     page = pages(curve, pretrains=[run])
-    assert "Segmentations" not in page.text
+    assert "worst cases" not in page.text
     assert "The loss and the health figures" in page.text
 
 
