@@ -7,6 +7,7 @@ import json
 import polars as pl
 
 from medssl.errors import RunError
+from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
@@ -39,6 +40,8 @@ def conclude(curve: Curve) -> list[str]:
     scored.write_parquet(out / "points.parquet")
     found.summary.write_parquet(out / "summary.parquet")
     found.comparison.write_parquet(out / "comparison.parquet")
+    if config.task.name == "regress":
+        agreement(predictions).write_parquet(out / "agreement.parquet")
     if config.subgroup:
         table = subgroup_summary(judged, experiment, f"attr.{config.subgroup}")
         table.write_parquet(out / "subgroups.parquet")

@@ -13,6 +13,7 @@ import yaml
 from medssl import __version__
 from medssl.files import write_whole
 from medssl.report import words
+from medssl.report.agreement import AgreementPart, agreement_part
 from medssl.report.cells import (
     Table,
     cohort_tables,
@@ -58,6 +59,7 @@ class CurvePart:
     more: list[Table]
     panels: Picture | None
     scaling: Scaling | None
+    agreement: AgreementPart | None
     examples: Picture | None
     protocol: str
     cohort: list[Table]
@@ -115,7 +117,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
         groups=subgroup_table(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
-        panels=_panels_picture(curve, others), scaling=scaling_part(curve),
+        panels=_panels_picture(curve, others), scaling=scaling_part(curve), agreement=agreement_part(curve),
         examples=_examples_picture(curve) or _ranked_picture(curve),
         protocol=curve.head.protocol, cohort=cohort_tables(curve.study) if curve.study else [],
         checklist=checklist(curve), model_card=model_card(curve),

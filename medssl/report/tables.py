@@ -88,6 +88,15 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
+class Agreement:
+    """With the most labels. limits: a row an arm, quantity and measure (bias, lower, upper) with mean, low and high;
+    cases: arm, name, target and prediction of every case, by the first label seed."""
+
+    limits: pl.DataFrame
+    cases: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Curve:
     """A curve folder: its head, its two tables, and whatever else it offers."""
 
@@ -102,6 +111,8 @@ class Curve:
     """The summary inside each group of cases, the group in the first column; None where the recipe asks for none."""
     ends: pl.DataFrame | None = None
     """The comparison of each scaling axis's largest arm with its smallest; None where the recipe asks for none."""
+    agreement: Agreement | None = None
+    """Of a regression; None where an earlier version made it."""
     study: Study | None = None
     """What it was made on; None where an earlier version made it."""
 
@@ -192,7 +203,8 @@ def read_curve(folder: Path) -> Curve:
     ends = _read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
                  _read_recipe(folder / "recipe.yaml"), examples, ranked,
-                 _read_subgroups(folder / "subgroups.parquet", remedy), ends, read_study(folder))
+                 _read_subgroups(folder / "subgroups.parquet", remedy), ends,
+                 _read_agreement(folder, remedy), read_study(folder))
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -223,6 +235,16 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 def _read_subgroups(path: Path, remedy: str) -> pl.DataFrame | None:
     return _read_table(path, SUMMARY_COLUMNS, remedy) if path.is_file() else None
+
+
+def _read_agreement(folder: Path, remedy: str) -> Agreement | None:
+    if not (folder / "agreement.parquet").is_file():
+        return None
+    limits = _read_table(folder / "agreement.parquet", ("arm", "name", "measure", "mean", "low", "high"), remedy)
+    shown = ["arm", "name", "target", "prediction"]
+    every = _read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
+    cases = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
+    return Agreement(limits, cases.select(shown))
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -172,6 +172,13 @@ def test_other_tasks_on_pictures(discs, tmp_path, task):
                     train={**SMALL["train"], "steps": 2})
     run_curve(config, tmp_path, 1, quiet)
     assert table(tmp_path, "points")["value"].is_finite().all()
+    if task["name"] == "regress":
+        limits = table(tmp_path, "agreement").filter(arm="ssl")
+        errors = table(tmp_path, "predictions").filter(arm="ssl").select(pl.col("prediction") - pl.col("target"))
+        assert limits["measure"].to_list() == ["bias", "lower", "upper"]
+        assert limits["mean"][0] == pytest.approx(errors["prediction"].mean())
+        assert limits["mean"][2] == pytest.approx(errors["prediction"].mean() + 1.96 * errors["prediction"].std())
+        assert limits["low"].null_count() == 3, "one seed tells nothing of another"
     if task["name"] == "segment":
         examples = np.load(tmp_path / "examples/ssl.npz")
         assert examples["image"].shape == examples["truth"].shape == examples["prediction"].shape == (24, 24, 24)

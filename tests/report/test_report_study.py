@@ -12,12 +12,15 @@ from small_sets import discs  # noqa: F401 (fixture)
 
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import RunError
+from medssl.evaluate.agreement import agreement
+from medssl.report.agreement import agreement_figure, agreement_part
 from medssl.report.cells import Table, cohort_tables
 from medssl.report.checklist import YOURS, checklist
 from medssl.report.html import write_report
 from medssl.report.model_card import model_card
 from medssl.report.study import keep_study, read_study
 from medssl.report.tables import read_curve
+from medssl.rng import stream
 
 
 def answers(table: Table) -> dict[str, str]:
@@ -137,3 +140,26 @@ def test_the_compared_arm_s_best_median_and_worst_segmentations(make_curve, tmp_
     assert shown.only(shown.ranked).score.tolist() == [0.8, 0.6, 0.1]
     page = write_report(tmp_path / "page.html", "A page", [folder]).read_text()
     assert "Of 4 cases, those that MAE on own scans drew best, at the median, and worst." in page
+
+
+def test_agreement_is_drawn_and_told(make_curve, tmp_path):
+    folder, rng = make_curve("regress"), stream("agreement")
+    truth = rng.normal(50, 12, 40)
+    rows = [pl.DataFrame({"arm": arm, "fraction": fraction, "seed": seed, "fold": 0, "name": "EF", "target": truth,
+                          "prediction": truth + rng.normal(bias, 5, 40), "case_id": [f"c{n}" for n in range(40)],
+                          "patient_id": [f"p{n // 2}" for n in range(40)]})
+            for arm, bias in (("scratch", 0), ("mae", 4)) for fraction in (0.1, 1.0) for seed in range(3)]
+    predictions = pl.concat(rows)
+    predictions.write_parquet(folder / "predictions.parquet")
+    agreement(predictions).write_parquet(folder / "agreement.parquet")
+    part = agreement_part(read_curve(folder))
+    scratch, mae = (group.rows for group in part.table.groups)
+    assert abs(scratch[0][1].value) < 1.5
+    assert 2.5 < mae[0][1].value < 5.5
+    assert mae[1][1].value < mae[0][1].value < mae[2][1].value
+    low, high = mae[0][1].note.replace("+", "").split(" to ")
+    assert float(low) < 4 < float(high)
+    assert "predicted minus measured" in part.picture.caption.lower()
+    figure = agreement_figure(read_curve(folder))
+    assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [40, 40]
+    assert "Agreement with the most labels, EF points" in write_report(tmp_path / "p.html", "A", [folder]).read_text()

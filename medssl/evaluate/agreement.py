@@ -1,0 +1,38 @@
+"""Bias and limits of agreement of a curve's regressions, with the most labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from medssl.metrics.agreement import limits_of_agreement
+from medssl.metrics.intervals import over_patients_and_seeds, patient_weights
+from medssl.rng import stream
+
+DRAWS = 1000
+MEASURES = ("bias", "lower", "upper")
+AGREEMENT = {"arm": pl.String, "name": pl.String, "measure": pl.String, "mean": pl.Float64, "low": pl.Float64,
+             "high": pl.Float64}
+
+
+def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
+    """A row an arm, quantity and measure, `bias` or the `lower` or `upper` limit of agreement: the mean over label
+    seeds at the largest fraction, with its 95 % interval over test patients and label seeds; null with one seed.
+
+    predictions: as `resample` takes them.
+    """
+    rows = []
+    most = predictions.filter(pl.col("fraction") == pl.col("fraction").max())
+    for (arm, name), part in most.group_by("arm", "name", maintain_order=True):
+        part = part.sort("seed", "case_id")
+        units = part.partition_by("seed", maintain_order=True)
+        patients = units[0]["patient_id"]
+        weights = patient_weights(patients, stream("bootstrap", "agreement"), DRAWS)
+        points, drawn = (np.array([limits_of_agreement(unit["target"], unit["prediction"], each) for unit in units])
+                         for each in (None, weights))  # (S, 3) and (S, 3, B)
+        for place, measure in enumerate(MEASURES):
+            found = over_patients_and_seeds(points[:, place], drawn[:, place].T, patients=patients.n_unique(),
+                                            strata=part["fold"].n_unique())
+            ends = (found.low, found.high) if found.dof else (None, None)
+            rows.append((arm, name, measure, found.mean, *ends))
+    return pl.DataFrame(rows, schema=AGREEMENT, orient="row")
