@@ -10,6 +10,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote report step volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 LIGHTLY := .venv-lightly
@@ -32,10 +33,10 @@ demo: install
 	$(BIN)/medssl demo --out runs/demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m 'not install' $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not install' $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)

@@ -174,8 +174,8 @@ def test_every_mistake_is_told_at_once_with_the_nearest_key():
     ("objective=simclear", "objective: 'simclear' stands where a name and its settings belong; write {name: simclr}"),
     ("objective.name=simclr2", "objective.name: unknown name 'simclr2'; did you mean 'simclr'?"),
     ("encoder={name: restnet}", "encoder.name: unknown name 'restnet'; did you mean 'resnet'?"),
-    ("encoder={name: 7}", "encoder.name: unknown name 7; known names: resnet, swin, unet, vit"),
-    ("encoder={width: 7}", "encoder.name: required, but not given; known names: resnet, swin, unet, vit"),
+    ("encoder={name: 7}", "encoder.name: unknown name 7; known names: r2plus1d, resnet, swin, unet, vit"),
+    ("encoder={width: 7}", "encoder.name: required, but not given; known names: r2plus1d, resnet, swin, unet, vit"),
     ("augment.intensity=[{name: gama}]", "augment.intensity.0.name: unknown name 'gama'; did you mean 'gamma'?"),
     ("augment.intensity=[gamma]", "augment.intensity.0: 'gamma' stands where a name and its settings belong; write "
                                   "{name: gamma}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import as_completed
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import predict
-from medssl.evaluate.probe import probe
+from medssl.evaluate.probe import probes
 from medssl.models.start import Start, open_start
 from medssl.rng import torch_seed
 from medssl.tasks import LabelledModel
@@ -126,17 +127,17 @@ def _run_probes(curve: Curve, bar) -> None:
     if not todo:
         return
     with bar("probes", len(todo)) as progress:
-        features: dict[tuple[str, int], tuple] = {}
-        for done, point in enumerate(todo, start=1):
-            began, key = time.monotonic(), (point.arm, point.fold)
-            if key not in features:
-                features = {key: _features(curve, *key)}
-            train_features, judged_features = features[key]
-            rows = {case_id: row for row, case_id in enumerate(curve.labelled(point.fold)["case_id"])}
-            cases = curve.labelled_cases(point)
-            chosen = train_features[[rows[case_id] for case_id in cases["case_id"]]]
-            predictions = probe(curve.config.task, chosen, cases, judged_features, curve.judged_cases(point.fold))
-            curve.save(point, predictions, time.monotonic() - began)
+        done = 0
+        for (arm, fold), group in groupby(todo, key=lambda point: (point.arm, point.fold)):
+            began, points = time.monotonic(), list(group)
+            train_features, judged_features = _features(curve, arm, fold)
+            labelled, judged = curve.labelled(fold), curve.judged_cases(fold)
+            subsets = [labelled["case_id"].is_in(curve.labelled_cases(point)["case_id"].to_list()).to_numpy()
+                       for point in points]
+            found = probes(curve.config.task, train_features, labelled, subsets, judged_features, judged)
+            for point, predictions in zip(points, found, strict=True):
+                curve.save(point, predictions, (time.monotonic() - began) / len(points))
+            done += len(points)
             progress(done, len(todo))
 
 

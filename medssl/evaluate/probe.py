@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
 
 from medssl.errors import ConfigError
+from medssl.evaluate.linear import Problems, Solved, logistic, ridge
 from medssl.metrics.classify import auroc
 from medssl.tasks import TaskConfig
 from medssl.tasks.classify import label_table
@@ -17,6 +20,8 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 FALLBACK = 0.01
 """Where there are too few labels to choose by."""
 INNER_FOLDS = 3
+BEYOND = 1e9
+"""A logit beyond all others, of a model that knows one class only."""
 
 
 def probe(
@@ -26,61 +31,123 @@ def probe(
 
     Features are standardised on the training cases. ConfigError for dense tasks, which a probe cannot do.
     """
+    (found,) = probes(task, train, train_cases, [np.ones(len(train), dtype=bool)], judged, judged_cases)
+    return found
+
+
+def probes(
+    task: TaskConfig, train: np.ndarray, train_cases: pl.DataFrame, subsets: Sequence[np.ndarray], judged: np.ndarray,
+    judged_cases: pl.DataFrame,
+) -> list[pl.DataFrame]:
+    """`probe` for many subsets (n,) bool of the same cases; all their models are solved at once."""
     if task.name == "segment":
         raise ConfigError("A probe cannot segment", expected="classify or regress", remedy="use `how: finetune`")
-    mean, sd = train.mean(axis=0), train.std(axis=0)
-    sd = np.where(sd > 1e-6, sd, 1.0)
-    x, x_judged = (train - mean) / sd, (judged - mean) / sd
     names = task.labels if task.name == "classify" else (task.label,)
     truth, judged_truth = label_table(train_cases, names), label_table(judged_cases, names)
-    patients = train_cases["patient_id"].to_numpy()
-    rows = []
+    predict = _probabilities if task.name == "classify" else _quantities
+    patients, rows = train_cases["patient_id"].to_numpy(), [[] for _ in subsets]
     for column, name in enumerate(names):
-        fit = _classifier if task.name == "classify" else _regressor
-        known = _certain(task, truth[:, column])
-        predicted = fit(x[known], truth[known, column], patients[known], x_judged)
-        sure = _certain(task, judged_truth[:, column])
-        rows.append(judged_cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
+        known, sure = (_certain(task, values[:, column]) for values in (truth, judged_truth))
+        chosen = judged_cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
             "case_id", "patient_id", pl.lit(name).alias("name"), pl.Series("target", judged_truth[sure, column]),
-            pl.Series("prediction", predicted[sure].astype(np.float64)), pl.col("^attr\\..*$")))
-    return pl.concat(rows)
+            pl.col("^attr\\..*$"))
+        predicted = predict(_Subsets(train, truth[:, column], patients, subsets, known), judged[sure])
+        for table, values in zip(rows, predicted, strict=True):
+            table.append(chosen.with_columns(pl.Series("prediction", values, dtype=pl.Float64)))
+    order = ["case_id", "patient_id", "name", "target", "prediction", pl.col("^attr\\..*$")]
+    return [pl.concat(table).select(order) for table in rows]
 
 
 def _certain(task: TaskConfig, truth: np.ndarray) -> np.ndarray:
     return np.isin(truth, (0, 1)) if task.name == "classify" else np.isfinite(truth)
 
 
-def _classifier(x: np.ndarray, y: np.ndarray, patients: np.ndarray, x_judged: np.ndarray) -> np.ndarray:
-    if len(np.unique(y)) < 2:
-        return np.full(len(x_judged), float(y.mean()) if len(y) else 0.5)
+class _Subsets:
+    """What is learnt from: features x (n, D), a label y (n,), and the rows (S, n) of each subset that know it; and how
+    each subset, with those that do not, is standardised."""
 
-    def predicted(strength: float, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        if len(np.unique(y[rows])) < 2:
-            return np.full(len(others), y[rows].mean())
-        model = LogisticRegression(C=strength, max_iter=300)
-        return model.fit(x[rows], y[rows]).predict_proba(others)[:, 1]
+    def __init__(self, x: np.ndarray, y: np.ndarray, patients: np.ndarray, subsets: Sequence[np.ndarray],
+                 known: np.ndarray) -> None:
+        self.x, self.y, self.patients = x, np.where(known, y, 0.0), patients
+        self.rows = np.stack(subsets) & known
+        self.mean = np.stack([x[subset].mean(axis=0) for subset in subsets])
+        spread = np.stack([x[subset].std(axis=0) for subset in subsets])
+        self.scale = np.where(spread > 1e-6, spread, 1.0)
 
-    strength = _best_strength(predicted, lambda truth, score: auroc(truth, score), x, y, patients)
-    return predicted(strength, np.arange(len(x)), x_judged)
-
-
-def _regressor(x: np.ndarray, y: np.ndarray, patients: np.ndarray, x_judged: np.ndarray) -> np.ndarray:
-    def predicted(strength: float, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return Ridge(alpha=1.0 / strength).fit(x[rows], y[rows]).predict(others)
-
-    strength = _best_strength(predicted, lambda truth, score: -np.abs(truth - score).mean(), x, y, patients)
-    return predicted(strength, np.arange(len(x)), x_judged)
+    def problems(self, numbers: Sequence[int], rows: Sequence[np.ndarray], strengths: Sequence[float]) -> Problems:
+        """Of the subsets of these numbers, each learning from rows of its own."""
+        return Problems(np.stack(rows), self.mean[numbers], self.scale[numbers], np.asarray(strengths))
 
 
-def _best_strength(predicted, score, x: np.ndarray, y: np.ndarray, patients: np.ndarray) -> float:
-    """The strength whose pooled inner cross-validation, grouped by patient, scores best."""
-    if len(np.unique(patients)) < 4 * INNER_FOLDS:
-        return FALLBACK
-    folds = list(GroupKFold(INNER_FOLDS).split(x, y, patients))
-    scores = []
-    for strength in STRENGTHS:
-        held = np.empty(len(y))
-        for train, test in folds:
-            held[test] = predicted(strength, train, x[test])
-        scores.append(score(y, held))
-    return STRENGTHS[int(np.nanargmax(scores))] if np.isfinite(scores).any() else FALLBACK
+def _probabilities(given: _Subsets, judged: np.ndarray) -> np.ndarray:
+    """(S, m). A subset that knows one class only gives everybody its share of positives."""
+    shares = np.array([given.y[rows].mean() if rows.any() else 0.5 for rows in given.rows])
+    found = np.repeat(shares[:, None], len(judged), axis=1)
+    both = [number for number, rows in enumerate(given.rows) if rows.any() and np.ptp(given.y[rows]) > 0]
+    if both:
+        solved = _solved(given, both, logistic, auroc)
+        found[both] = 1 / (1 + np.exp(-solved(judged)))
+    return found
+
+
+def _quantities(given: _Subsets, judged: np.ndarray) -> np.ndarray:
+    """(S, m)."""
+    everyone = list(range(len(given.rows)))
+    return _solved(given, everyone, ridge, lambda truth, found: -np.abs(truth - found).mean())(judged)
+
+
+def _solved(given: _Subsets, numbers: list[int], fit: Callable[..., Solved], score: Callable[..., float]) -> Solved:
+    """Of each of these subsets, at the strength that suits it best."""
+    strengths = _best_strengths(given, numbers, fit, score)
+    return fit(given.x, given.y, given.problems(numbers, [given.rows[number] for number in numbers], strengths))
+
+
+def _best_strengths(given: _Subsets, numbers: list[int], fit: Callable[..., Solved],
+                    score: Callable[..., float]) -> list[float]:
+    """The strength whose inner cross-validation, grouped by patient, scores best, the folds' predictions pooled."""
+    trials = [trial for number in numbers for trial in _trials(given.rows[number], given.patients, number)]
+    held: dict[tuple[int, float], np.ndarray] = {}
+    for trial, values in zip(trials, _tried(given, trials, fit), strict=True):
+        place = held.setdefault((trial.number, trial.strength), np.full(len(given.y), np.nan))
+        place[trial.held] = values[trial.held]
+    best = []
+    for number in numbers:
+        rows = given.rows[number]
+        scores = [score(given.y[rows], held[number, strength][rows]) for strength in STRENGTHS
+                  if (number, strength) in held]
+        best.append(STRENGTHS[int(np.nanargmax(scores))] if np.isfinite(scores).any() else FALLBACK)
+    return best
+
+
+class _Trial(NamedTuple):
+    """One inner fold of a subset, at one strength: rows (n,) bool that are learnt from, and those held out."""
+
+    number: int
+    strength: float
+    kept: np.ndarray
+    held: np.ndarray
+
+
+def _trials(rows: np.ndarray, patients: np.ndarray, number: int) -> list[_Trial]:
+    """None where there are too few patients to choose by."""
+    places = np.flatnonzero(rows)
+    if len(np.unique(patients[places])) < 4 * INNER_FOLDS:
+        return []
+    found = []
+    for _, held_places in GroupKFold(INNER_FOLDS).split(places, groups=patients[places]):
+        held = np.zeros(len(rows), dtype=bool)
+        held[places[held_places]] = True
+        found += [_Trial(number, strength, rows & ~held, held) for strength in STRENGTHS]
+    return found
+
+
+def _tried(given: _Subsets, trials: list[_Trial], fit: Callable[..., Solved]) -> np.ndarray:
+    """(T, n): what each trial's model says; the same of all where it knows one class only."""
+    found = np.zeros((len(trials), len(given.y)))
+    solvable = [place for place, trial in enumerate(trials) if fit is ridge or np.ptp(given.y[trial.kept]) > 0]
+    if solvable:
+        numbers, strengths, kept, _ = zip(*(trials[place] for place in solvable), strict=True)
+        found[solvable] = fit(given.x, given.y, given.problems(list(numbers), kept, strengths))(given.x)
+    for place in set(range(len(trials))) - set(solvable):
+        found[place] = BEYOND if given.y[trials[place].kept].all() else -BEYOND
+    return found

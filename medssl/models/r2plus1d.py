@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
@@ -54,8 +55,15 @@ class R2Plus1DEncoder(Encoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Features:
-        """x (B, C, T, J, I), any size."""
+        """x (B, C, T, J, I), any size. On a CPU always in float32: in bf16 the weights' gradient of a convolution over
+        a few frames holds uninitialised memory (torch 2.13)."""
         self.check_input(x)
+        if x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return self._transform(x.float())
+        return self._transform(x)
+
+    def _transform(self, x: Tensor) -> Features:
         x, maps = self.stem(x), []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
