@@ -23,7 +23,8 @@ CLIPS = 4
 """Boxes per case that are averaged where a case is larger than the box, evenly spread over it."""
 
 Judged = tuple[dict, np.ndarray, np.ndarray | None]
-"""A manifest row, the task's output for it, and its mask where the task needs one."""
+"""A manifest row, the task's output for it, and its mask where the task needs one; the row of a dense task says the
+prepared grid's `spacing`, too."""
 
 
 def predict(
@@ -130,4 +131,4 @@ def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: Polic
         with autocast(precision, model, device):
             found = sliding_window_inference(batch, window, batch_size, logits, overlap=0.25, mode="gaussian")
         found = found.transpose(0, 1) if planar else found[0]
-        yield case, found.float().cpu().numpy(), sample.mask
+        yield case | {"spacing": sample.spacing}, found.float().cpu().numpy(), sample.mask

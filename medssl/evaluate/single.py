@@ -14,7 +14,7 @@ from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError, RunError
 from medssl.evaluate.predict import outputs, pooled_features, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scoring import Rows, score
+from medssl.evaluate.scoring import Rows, comparable, score
 from medssl.metrics.intervals import patient_weights
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
@@ -93,6 +93,7 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
 
 def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover."""
+    predictions = comparable(task, predictions)
     rows = Rows.of(predictions)
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
     patients = np.arange(rows.patient.max() + 1)

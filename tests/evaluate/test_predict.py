@@ -112,10 +112,11 @@ def test_slices_are_looked_at_evenly_through_the_volume(tmp_path):
                                  {"size": [7, 32, 32]}, {}])
 def test_windows_put_every_voxel_back_in_its_place(tmp_path, box):
     data = volumes(tmp_path, box)
-    [(_, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
+    [(case, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
     array = data.cache.array(data.cases["case_id"][0]).astype(np.float32)
     np.testing.assert_allclose(found, 2 * array - 0.5, atol=1e-5)
     np.testing.assert_array_equal(mask, data.cache.mask(data.cases["case_id"][0]))
+    assert case["spacing"] == (1, 1, 1)
 
 
 def test_a_window_that_covers_the_case_is_a_plain_forward(discs):

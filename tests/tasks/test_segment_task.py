@@ -73,6 +73,23 @@ def test_judge_scores_each_region_over_the_whole_case():
     assert task().judge({"case_id": "c", "patient_id": "p"}, np.full((3, 2, 4, 4), -5.0), mask * 0)[0].prediction == 1
 
 
+@pytest.mark.parametrize(("spacing", "measured"), [((2.0, 1.0, 0.5), True), ((1.0, 0.5), False), (None, False)])
+def test_judge_measures_in_mm_where_every_axis_has_a_spacing(spacing, measured):
+    mask = np.zeros((4, 4, 4), np.uint8)
+    mask[0, 0, 0] = 4
+    logits = np.full((3, 4, 4, 4), -5.0)
+    logits[:2, 3, 0, 0] = 5  # 3 slices off; ET is missed
+    case = {"case_id": "c", "patient_id": "p", "spacing": spacing}
+    found = {row.name: row.prediction for row in task().judge(case, logits, mask)}
+    if not measured:
+        assert found.keys() == REGIONS.keys()
+        return
+    missed = np.hypot(np.hypot(8, 4), 2)
+    assert {name: found[name] for name in found if "/" in name} == pytest.approx({
+        "hd95/WT": 6, "hd95/TC": 6, "hd95/ET": missed, "assd/WT": 6, "assd/TC": 6, "assd/ET": missed})
+    assert task(distances=False).judge(case, logits, mask) == task().judge(case | {"spacing": None}, logits, mask)
+
+
 def test_threshold_is_a_probability():
     logits = np.log(np.array([0.2, 0.6, 0.8]) / np.array([0.8, 0.4, 0.2]))[:, None, None]
     assert task(threshold=0.5).drawn(logits).ravel().tolist() == [False, True, True]
