@@ -11,7 +11,7 @@ from medssl.config import Config
 from medssl.data.alignment import Align, on_one_grid
 from medssl.data.files import Files
 from medssl.data.intensity import map_intensity
-from medssl.data.resize import crop_to_content, resize, resize_labels, size_at_spacing, size_of
+from medssl.data.resize import content_box, resize, resize_labels, size_at_spacing, size_of
 from medssl.errors import ManifestError, UnreadableScan
 from medssl.types import Kind, Sample
 
@@ -78,7 +78,8 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     if len(files.channels) == 1 and files.kind != "volume":
         array = _in_colour(array) if config.colour else _in_grey(array)
     if config.margin is not None and files.kind == "volume":
-        array, mask = crop_to_content(array, mask, config.margin)
+        box = content_box(array, config.margin)
+        array, mask = array[:, *box], None if mask is None else mask[box]
     array = map_intensity(array, config.intensity, config.window)
     spacing = scans[files.channels[0]].spacing
     size = _new_size(array.shape[1:], spacing, files.kind, config)

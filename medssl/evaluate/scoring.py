@@ -1,7 +1,7 @@
 """From predictions to metrics: what each kind of task is scored by, for many models and many patient draws at once.
 
 classify  auroc (mean over the names with both classes present), auroc/<name>, auprc (the same mean)
-segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice. Where every
+segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice. Where each
           judged case says its spacing, hd95 and assd, mm, likewise, from rows named hd95/<region> and assd/<region>
 regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from pydantic import TypeAdapter
 
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
-from medssl.errors import ConfigError, RunError
+from medssl.errors import ConfigError, MedsslError, RunError
+from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, pooled_features, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import Rows, comparable, score
@@ -22,6 +24,8 @@ from medssl.rng import stream, torch_seed
 from medssl.tasks import TASKS, LabelledModel, build_task
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.finetune import FinetuneConfig, label_fractions
+
+log = logging.getLogger(__name__)
 
 DRAWS = 1000
 
@@ -56,18 +60,29 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     return scores(config.task.name, predictions)
 
 
-def predict_run(run: Path, manifest: Path) -> pl.DataFrame:
+def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.DataFrame:
     """case_id, patient_id, name and prediction for every case of a manifest, whatever its labels.
 
     The prediction is a probability (classify), a value in the label's unit (regress), or the region's volume in voxels
     of the prepared grid (segment).
+
+    Args:
+        masks: a folder to write what a segmentation drew into, a file a case, as `write_masks`. Cases of which it
+            cannot be put back on their own voxels are named in a warning.
     """
     config, model, data = open_finetuned(run, [f"data.manifest={manifest}"])
+    if masks:
+        require_writable(config.task.name, data)
     rows = []
     for case, output, _ in outputs(model, data, data.cases, config.augment, config.train.precision):
         values = output if output.ndim == 1 else model.task.drawn(output).reshape(len(output), -1).sum(axis=1)
         rows += [(case["case_id"], case["patient_id"], name, float(value))
                  for name, value in zip(model.task.names, values, strict=True)]
+        if masks:
+            try:
+                write_masks(masks, case["case_id"], output, model.task, data)
+            except MedsslError as error:
+                log.warning(f"no masks of {case['case_id']}: {error}")
     return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
 
 
