@@ -19,13 +19,12 @@ from medssl.data.decode import decode
 from medssl.data.files import Files
 from medssl.data.prepare import prepare
 from medssl.data.source import Data, DataConfig, open_data
-from medssl.errors import ConfigError, GeometryError
+from medssl.errors import ConfigError
 from medssl.evaluate.masks import label_values, painted, write_masks
 from medssl.evaluate.single import predict_run
 from medssl.io import open_mask
 from medssl.io.geometry import to_canonical
 from medssl.io.write import write_dicom, write_nifti
-from medssl.io.write_segmentation import write_segmentation
 from medssl.metrics.segment import dice
 from medssl.train.finetune import FinetuneConfig, finetune
 
@@ -172,12 +171,3 @@ def test_a_case_that_cannot_be_put_back_is_named_and_the_others_are_written(disc
     assert pl.Series(predict_run(run, discs.manifest, tmp_path / "masks")["case_id"]).n_unique() == 1 + len(others)
     assert f"no masks of {lost}: It will not go back" in caplog.text
     assert {path.stem for path in (tmp_path / "masks").iterdir()} == set(others)
-
-
-def test_a_series_that_has_lost_a_slice_since_is_not_drawn_on(tmp_path):
-    places = positions(4)
-    write_image(tmp_path, np.zeros((4, 6, 7), np.int16), places)
-    files, affine = sorted(tmp_path.iterdir()), open_scan(tmp_path).affine
-    with pytest.raises(GeometryError, match="4 slices were segmented, of which the series holds 3"):
-        write_segmentation(tmp_path / "seg.dcm", {"a": np.ones((4, 6, 7), bool)}, files[1:], affine)
-    assert not (tmp_path / "seg.dcm").exists()
