@@ -9,7 +9,8 @@ import torch
 from monai.losses import DiceLoss
 
 from medssl.errors import ManifestError
-from medssl.models import build_encoder
+from medssl.metrics.segment import dice
+from medssl.models import ViT, build_encoder
 from medssl.models.cnn import UNetEncoder
 from medssl.tasks import Segment, build_task
 from medssl.types import Features, Views
@@ -104,3 +105,24 @@ def test_cases_without_a_mask_are_not_labelled_and_cards_without_regions_refused
     assert len(set(Segment.strata(Segment.Config(), cases))) == 1
     with pytest.raises(ManifestError, match="names no regions"):
         build_task(Segment.Config(), build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8))), {})
+
+
+@pytest.mark.parametrize(("size", "patch"), [((32, 32), (8, 8)), ((4, 16, 16), (2, 8, 4))])
+def test_a_vit_learns_to_draw_finer_than_its_patches(size, patch):
+    torch.manual_seed(0)
+    encoder = build_encoder(ViT.Config(size=size, patch=patch, width=48, depth=1, heads=3))
+    model = build_task(Segment.Config(), encoder, {"ball": [1]})
+    grid = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij"))
+    mask = torch.stack([((grid - at) ** 2).sum(0) < 0.4 for at in (-0.15, 0.2)])
+    image = mask[:, None] + 0.1 * torch.randn(2, 1, *size)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *model.parameters()], lr=3e-3)
+    for _ in range(60):
+        loss, _ = model(encoder(image), Views(images=(image,), mask=mask.long()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drawn = model.drawn(model.outputs(encoder(image), size).detach().numpy())[:, 0]
+    patches = mask.reshape(2, *(n for pair in zip(encoder.grid, patch, strict=True) for n in pair)).float()
+    coarse = patches.mean(tuple(range(2, patches.ndim, 2)), keepdim=True) > 0.5
+    best = dice(coarse.expand_as(patches).reshape(mask.shape).numpy(), mask.numpy())
+    assert dice(drawn, mask.numpy()) > best + 0.05
