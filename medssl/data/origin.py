@@ -41,7 +41,7 @@ class Origin:
         if config.margin is None or files.kind != "volume":
             return cls(scan, straight, shape, tuple(slice(0, n) for n in shape))
         channels = on_one_grid(image, config.align, config.straighten)
-        content = np.concatenate([channels[name].array for name in image.channels])
+        content = np.concatenate([channels[name].array for name in image.there])
         return cls(scan, straight, shape, content_box(content, config.margin))
 
     def resized(self, prepared: np.ndarray) -> np.ndarray:
