@@ -311,6 +311,8 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A finetuning run folder.")],
     manifest: ManifestPath,
     out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")] = Path("predictions.csv"),
+    masks: Annotated[Path | None, typer.Option(help="A folder to write a segmentation's masks into, on the voxels of "
+                                                    "each input: patient data.")] = None,
 ) -> None:
     """A finetuned model's output for every case of a manifest, labelled or not.
 
@@ -321,12 +323,15 @@ def predict(
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out} is no table", expected="a name in .csv or .parquet", remedy="change the ending")
     out.parent.mkdir(parents=True, exist_ok=True)
-    table = predict_run(run, manifest)
+    table = predict_run(run, manifest, masks)
     if out.suffix == ".csv":
         table.write_csv(out)
     else:
         table.write_parquet(out)
     print(f"{len(table)} rows for {table['case_id'].n_unique()} cases in {out}")
+    if masks:
+        print(f"Their masks lie in {masks}, named by case id. They are patient data: a DICOM segmentation names the "
+              "patient as its source does, and a head's outline may tell whose it is.")
 
 
 @app.command()

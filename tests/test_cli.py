@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import polars as pl
 import pytest
 
 from medssl.cli import app, main
@@ -223,6 +224,25 @@ def test_model_is_not_judged_on_a_patient_it_saw(medssl: Terminal, xray: Path, t
     assert "was trained on 3 of the 3 patients" in message
 
 
+def test_masks_lie_beside_the_table_and_are_called_patient_data(
+    medssl: Terminal, manifests: dict[str, Path], tmp_path: Path
+):
+    (tmp_path / "segment.yaml").write_text(f"""
+step: finetune
+data: {{manifest: {manifests["brain"]}, prepare: {{size: [20, 32, 32]}}, box: {{size: [16, 16, 16]}}}}
+task: {{name: segment}}
+encoder: {{name: unet, widths: [4, 8]}}
+train: {{steps: 1, batch_size: 1, precision: float32}}
+""")
+    assert medssl("finetune", "segment.yaml", "--out", "tuned")[0] == 0
+    status, out, _ = medssl("predict", "tuned", manifests["brain"], "--out", "p.csv", "--masks", "m")
+    assert status == 0
+    assert "patient data" in out
+    cases = pl.read_csv(tmp_path / "p.csv")
+    assert set(cases["name"]) == {"WT", "TC", "ET"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {f"{case}.nii.gz" for case in cases["case_id"]}
+
+
 def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path], tmp_path: Path):
     manifest = f"data.manifest={manifests['xray']}"
     scratch = ["init=null", "encoder={name: resnet, blocks: [1,1,1,1], widths: [8,8,8,8]}"]
@@ -236,6 +256,7 @@ def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path],
     assert status == 0
     assert (tmp_path / "p.csv").read_text().startswith("case_id,patient_id,name,prediction\n")
     assert "in p.csv" in out
+    assert "task.name=classify" in medssl.refused("predict", "tuned", manifests["xray"], "--masks", "m")
     assert medssl("preview", "pipelines/chexpert/curve.yaml", manifest, *SMALL, "--out", "v.png")[0] == 0
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
     preview = ["preview", "pipelines/chexpert/simsiam.yaml", manifest, *SMALL, "--strengths", "recipe"]

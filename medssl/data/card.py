@@ -209,6 +209,9 @@ class Card(Config):
     """{channel: {raw column: regular expression that matches it as a whole, whatever its capitals}}; under
     `layout: scan`. A case is then a study in which one scan fits each channel, with the raw columns of the first."""
 
+    optional: list[str] = []
+    """Channels, but for the first, that a case may lack: it is kept, and they are 0 once prepared."""
+
     mask: Annotated[Template, Inside] | None = None
     """Path of the segmentation; a case without one is kept as unlabelled."""
 
@@ -239,6 +242,10 @@ class Card(Config):
     @property
     def channel_names(self) -> list[str]:
         return [*self.files, *self.channels] or ["image"]
+
+    @property
+    def required_channels(self) -> list[str]:
+        return [name for name in self.channel_names if name not in self.optional]
 
     @property
     def has_masks(self) -> bool:
@@ -275,6 +282,9 @@ class Card(Config):
             mistakes.append(f"label {doubled[0]!r} is both a column and derived")
         if "mask" in self.channel_names:
             mistakes.append("a channel cannot be called mask; give its path as `mask:`")
+        first, *others = self.channel_names
+        mistakes += [f"`optional` names {name!r}; channels that may be so are {', '.join(others) or 'none'}"
+                     for name in self.optional if name not in others]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self

@@ -11,7 +11,7 @@ from medssl.config import Config
 from medssl.data.alignment import Align, on_one_grid
 from medssl.data.files import Files
 from medssl.data.intensity import map_intensity
-from medssl.data.resize import crop_to_content, resize, resize_labels, size_at_spacing, size_of
+from medssl.data.resize import content_box, resize, resize_labels, size_at_spacing, size_of
 from medssl.errors import ManifestError, UnreadableScan
 from medssl.types import Kind, Sample
 
@@ -65,12 +65,11 @@ class PrepareConfig(Config):
 
 def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     """The prepared case; a MedsslError where its files cannot be read or do not fit together."""
-    missing = [channel for channel in files.channels if channel not in files.paths]
-    if missing:
-        raise ManifestError(f"Channels {', '.join(missing)} are missing", expected=f"{', '.join(files.channels)}",
-                            remedy="leave the case out, or name fewer channels in the card")
+    if files.missing:
+        raise ManifestError(f"Channels {', '.join(files.missing)} are missing", expected=f"{', '.join(files.channels)}",
+                            remedy="leave the case out, or name them under `optional` in the card")
     scans = on_one_grid(files, config.align, config.straighten)
-    array = np.concatenate([np.asarray(scans[channel].array, dtype=np.float32) for channel in files.channels])
+    array = np.concatenate([np.asarray(scans[channel].array, dtype=np.float32) for channel in files.there])
     if strange := array.size - int(np.isfinite(array).sum()):
         raise UnreadableScan(f"The image holds NaN or infinite values in {strange} of {array.size} voxels",
                              expected="finite numbers", remedy="export it again, or leave the case out")
@@ -78,8 +77,9 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
     if len(files.channels) == 1 and files.kind != "volume":
         array = _in_colour(array) if config.colour else _in_grey(array)
     if config.margin is not None and files.kind == "volume":
-        array, mask = crop_to_content(array, mask, config.margin)
-    array = map_intensity(array, config.intensity, config.window)
+        box = content_box(array, config.margin)
+        array, mask = array[:, *box], None if mask is None else mask[box]
+    array = _complete(map_intensity(array, config.intensity, config.window), files)
     spacing = scans[files.channels[0]].spacing
     size = _new_size(array.shape[1:], spacing, files.kind, config)
     if size != array.shape[1:]:
@@ -88,6 +88,17 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
             spacing = tuple(s * n / m for s, n, m in zip(spacing, old, size[-len(spacing):], strict=True))
         array, mask = resize(array, size), None if mask is None else resize_labels(mask, size)
     return Sample(case_id, array, mask, spacing)
+
+
+def _complete(array: np.ndarray, files: Files) -> np.ndarray:
+    """The array with 0 for each channel that the case lacks."""
+    if len(files.there) == len(files.channels):
+        return array
+    if len(array) != len(files.there):
+        raise ManifestError(f"{len(files.there)} files hold {len(array)} channels, so that none can be optional",
+                            expected="one channel a file", remedy="leave `optional` out of the card")
+    rows = dict(zip(files.there, array, strict=True))
+    return np.stack([rows.get(channel, np.zeros_like(array[0])) for channel in files.channels])
 
 
 def _in_colour(array: np.ndarray) -> np.ndarray:

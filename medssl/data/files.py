@@ -16,6 +16,7 @@ class Files:
     paths: by role, a channel's name or "mask"; the slices of a series in order.
     channels: the card's, in its order.
     parts: by role, which of several scans in one multi-frame file (`FoundScan.part`); absent where it holds one.
+    optional: channels that the case may lack.
     structures: where masks are DICOM segmentations or structure sets, {mask value: regular expressions of names}.
     """
 
@@ -24,10 +25,21 @@ class Files:
     paths: dict[str, tuple[Path, ...]]
     parts: Mapping[str, int] = field(default_factory=dict)
     structures: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    optional: Sequence[str] = ()
+
+    @property
+    def there(self) -> list[str]:
+        """The channels that the case has."""
+        return [channel for channel in self.channels if channel in self.paths]
+
+    @property
+    def missing(self) -> list[str]:
+        """The channels that it lacks and may not lack."""
+        return [channel for channel in self.channels if channel not in (*self.paths, *self.optional)]
 
     @property
     def roles(self) -> list[str]:
-        return [*self.channels, *(["mask"] if "mask" in self.paths else [])]
+        return [*self.there, *(["mask"] if "mask" in self.paths else [])]
 
     @property
     def drawn(self) -> bool:

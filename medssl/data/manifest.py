@@ -140,7 +140,8 @@ class Manifest:
         """All that it takes to open a case; ManifestError as `all_paths`."""
         paths = self.all_paths(case_id)
         kind = self.cases["kind"][self._places[case_id]]
-        return Files(kind, tuple(self.channels), paths, self._parts_of.get(case_id, {}), self.card.structures)
+        return Files(kind, tuple(self.channels), paths, self._parts_of.get(case_id, {}), self.card.structures,
+                     self.card.optional)
 
     def each_files(self) -> Iterator[tuple[str, Files]]:
         """(case_id, `files_of`) of every case in the order of their ids, with none kept in memory."""
@@ -156,7 +157,7 @@ class Manifest:
             if not paths:
                 raise _unknown_files(case_id)
             found = {role: tuple(files) for role, files in paths.items()}
-            yield case_id, Files(kind, channels, found, parts, self.card.structures)
+            yield case_id, Files(kind, channels, found, parts, self.card.structures, self.card.optional)
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """As `all_paths`, with one path a role: the file, or the folder that the slices of a series lie in."""

@@ -10,15 +10,14 @@ from medssl.errors import GeometryError
 from medssl.types import Kind
 
 
-def crop_to_content(array: np.ndarray, mask: np.ndarray | None, margin: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """(C, *S) and (*S), cut to the voxels of the array that are not 0 and `margin` voxels around them."""
+def content_box(array: np.ndarray, margin: int) -> tuple[slice, ...]:
+    """Where the voxels of (C, *S) lie that are not 0, and `margin` voxels around them; the whole where all are 0."""
     content = np.argwhere((array != 0).any(axis=0))
     if len(content) == 0:
-        return array, mask
-    low = np.maximum(content.min(axis=0) - margin, 0)
-    high = content.max(axis=0) + 1 + margin
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return array[(slice(None), *box)], None if mask is None else mask[box]
+        return tuple(slice(0, n) for n in array.shape[1:])
+    low, high = content.min(axis=0) - margin, content.max(axis=0) + 1 + margin
+    return tuple(slice(max(a, 0), min(b, n)) for a, b, n in
+                 zip(low.tolist(), high.tolist(), array.shape[1:], strict=True))
 
 
 def size_at_spacing(old: tuple[int, ...], spacing: tuple[float, ...] | None, wanted: tuple[float, ...]) -> \

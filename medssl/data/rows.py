@@ -63,10 +63,11 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
     _note_unnamed(frame, list(roles), present, skips)
     there = {role: pl.col(f"file:{role}").is_in(present.implode()).fill_null(False) for role in roles}
     mask = pl.when(there["mask"]).then("file:mask") if card.mask else pl.lit(None, pl.String)
-    frame = frame.with_columns(mask.alias("file:mask"))
+    optional = (pl.when(there[role]).then(f"file:{role}").alias(f"file:{role}") for role in card.optional)
+    frame = frame.with_columns(mask.alias("file:mask"), *optional)
     images = [f"file:{role}" for role in card.files]
-    frame = frame.with_columns(pl.concat_list(pl.when(~there[r]).then(pl.lit(r)) for r in card.files).list.drop_nulls()
-                               .list.join(", ").alias("absent"))
+    absent = pl.concat_list(pl.when(~there[role]).then(pl.lit(role)) for role in card.required_channels)
+    frame = frame.with_columns(absent.list.drop_nulls().list.join(", ").alias("absent"))
     lost = frame.filter(pl.col("absent") != "")
     far = pl.any_horizontal(pl.col(f"file:{role}").str.contains(_OUTSIDE).fill_null(False) for role in roles)
     skips.add(_shown(lost.filter(far), images), "a path that is absolute or climbs out of a folder with `..`",
@@ -74,7 +75,7 @@ def locate_files(frame: pl.DataFrame, card: Card, folder: Path, found: list[str]
     if lost.height == frame.height:
         raise _nothing_found(frame, images, folder, present)
     for (absent,), part in lost.filter(~far).group_by("absent", maintain_order=True):
-        only_mask = pl.lit(absent == ", ".join(card.files)) & pl.col("file:mask").is_not_null()
+        only_mask = pl.lit(absent == ", ".join(card.required_channels)) & pl.col("file:mask").is_not_null()
         masked, other = part.filter(only_mask), part.filter(~only_mask)
         skips.add(masked["file:mask"], "mask without an image", "add the image, or remove the mask")
         skips.add(_shown(other, images), f"no file for: {absent}", "copy the missing file, or remove the row or case")

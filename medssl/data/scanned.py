@@ -79,7 +79,7 @@ def one_row_a_study(frame: pl.DataFrame, card: Card, skips: Skips) -> pl.DataFra
               "add it to the card's `channels`, or leave it")
     elsewhere = frame.filter(~pl.col(f"fits:{card.channel_names[0]}") & (hits > 0))["file:mask"].drop_nulls()
     skips.add(elsewhere, "mask drawn on another channel than the first", "name that channel first")
-    studies = _problems(frame.filter(hits > 0), card.channel_names)
+    studies = _problems(frame.filter(hits > 0), card)
     for (reason,), part in studies.drop_nulls("problem").group_by("problem", maintain_order=True):
         skips.add(part["path"], reason, "make the card's `channels` fit one scan of each study, or leave the study")
     sound = studies.filter(pl.col("problem").is_null())
@@ -96,15 +96,17 @@ def _fits(frame: pl.DataFrame, wanted: Mapping[str, str]) -> pl.Series:
     return fits
 
 
-def _problems(frame: pl.DataFrame, channels: list[str]) -> pl.DataFrame:
+def _problems(frame: pl.DataFrame, card: Card) -> pl.DataFrame:
     """(file:study, path of one of its scans, problem or null), a row a study."""
     counted = frame.group_by("file:study", maintain_order=True).agg(
         pl.col("path").first(), pl.col("^fits:.*$").sum(),
         (pl.sum_horizontal(pl.col("^fits:.*$")) > 1).any().alias("file:twice"))
     problem = pl.coalesce(
         pl.when("file:twice").then(pl.lit("a scan fits several channels of the card")),
-        *(pl.when(pl.col(f"fits:{name}") == 0).then(pl.lit(f"no scan for channel {name}")) for name in channels),
-        *(pl.when(pl.col(f"fits:{name}") > 1).then(pl.lit(f"several scans for channel {name}")) for name in channels))
+        *(pl.when(pl.col(f"fits:{name}") == 0).then(pl.lit(f"no scan for channel {name}"))
+          for name in card.required_channels),
+        *(pl.when(pl.col(f"fits:{name}") > 1).then(pl.lit(f"several scans for channel {name}"))
+          for name in card.channel_names))
     return counted.select("file:study", "path", problem=problem)
 
 

@@ -18,7 +18,8 @@ from medssl.train.features import mean_over_boxes
 from medssl.train.precision import Precision, autocast, best_device
 
 Judged = tuple[dict, np.ndarray, np.ndarray | None]
-"""A manifest row, the task's output for it, and its mask where the task needs one."""
+"""A manifest row, the task's output for it, and its mask where the task needs one; the row of a dense task says the
+prepared grid's `spacing`, too."""
 
 
 def predict(
@@ -59,7 +60,8 @@ def outputs(
 @torch.no_grad()
 def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision,
            batch_size: int) -> Iterator[Judged]:
-    """Sliding windows of the training box over the whole case; slice by slice for planar models."""
+    """Sliding windows of the training box over the whole case, weighted towards their middle; slice by slice for
+    planar models."""
     device = best_device()
     model.eval().to(device)
     window = view_size(data, augment)
@@ -73,6 +75,6 @@ def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: Polic
         planar = data.config.box.planar
         batch = image.transpose(0, 1) if planar else image[None]  # (K, C, J, I) or (1, C, *S)
         with autocast(precision, model, device):
-            found = sliding_window_inference(batch, window, batch_size, logits, overlap=0.25, mode="gaussian")
+            found = sliding_window_inference(batch, window, batch_size, logits, model.task.config.overlap, "gaussian")
         found = found.transpose(0, 1) if planar else found[0]
-        yield case, found.float().cpu().numpy(), sample.mask
+        yield case | {"spacing": sample.spacing}, found.float().cpu().numpy(), sample.mask

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from medssl.errors import LeakageError, RunError
-from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, score
+from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, comparable, score
 from medssl.metrics.intervals import patient_weights
 from medssl.rng import stream
 
@@ -60,6 +60,7 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
         LeakageError: a patient is tested in two folds, whose draws would not be independent.
     """
     _check(predictions)
+    predictions = comparable(task, predictions)
     arms = predictions["arm"].unique(maintain_order=True).to_list()
     fractions, seeds = (sorted(predictions[key].unique().to_list()) for key in ("fraction", "seed"))
     units = (pl.DataFrame({"arm": arms}).join(pl.DataFrame({"fraction": fractions}), how="cross")

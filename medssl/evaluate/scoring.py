@@ -1,7 +1,8 @@
 """From predictions to metrics: what each kind of task is scored by, for many models and many patient draws at once.
 
 classify  auroc (mean over the names with both classes present), auroc/<name>, auprc (the same mean)
-segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice
+segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice. Where each
+          judged case says its spacing, hd95 and assd, mm, likewise, from rows named hd95/<region> and assd/<region>
 regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names; auroc/<name> < <bound> of
           the bounds that the task asks for
 """
@@ -17,16 +18,19 @@ import numpy as np
 import polars as pl
 
 from medssl.metrics import classify, regress, weighted
+from medssl.metrics.segment import SurfaceDistances
 from medssl.tasks import TaskConfig
 
 TaskKind = Literal["classify", "segment", "regress"]
 
 PRIMARY: dict[TaskKind, str] = {"classify": "auroc", "segment": "dice", "regress": "mae"}
-RANGES = {"auroc": (0, 1), "auprc": (0, 1), "dice": (0, 1), "mae": (0, math.inf), "rmse": (0, math.inf),
-          "r2": (-math.inf, 1)}
+RANGES = {"auroc": (0, 1), "auprc": (0, 1), "dice": (0, 1), "hd95": (0, math.inf), "assd": (0, math.inf),
+          "mae": (0, math.inf), "rmse": (0, math.inf), "r2": (-math.inf, 1)}
+LOWER_IS_BETTER = frozenset({"mae", "rmse", "hd95", "assd"})
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
-LOWER_IS_BETTER = frozenset({"mae", "rmse"})
+DISTANCES = SurfaceDistances._fields
+_DISTANCE = tuple(f"{name}/" for name in DISTANCES)
 
 
 def family(metric: str) -> str:
@@ -70,8 +74,22 @@ def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([predictions, *rows])
 
 
+def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Without the distances that not every region of every case has in every model, whose means would leave some out.
+
+    A case's file may not say its spacing, and models that were judged by an older version have none.
+    """
+    if task != "segment":
+        return predictions
+    family = pl.col("name").str.extract(f"^({'|'.join(DISTANCES)})/").fill_null("dice")
+    counts = dict(predictions.group_by(family.alias("family")).len().iter_rows())
+    partial = [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
+    return predictions.filter(~family.is_in(partial))
+
+
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
     """Metrics of one model, from its rows (case_id, patient_id, name, target, prediction); NaN where undefined."""
+    predictions = comparable(task, predictions)
     values = score(task, Rows.of(predictions), predictions["prediction"].cast(pl.Float64).to_numpy()[None])
     return {metric: float(value[0, 0]) for metric, value in values.items()}
 
@@ -82,6 +100,8 @@ def case_scores(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     predicted, target = pl.col("prediction"), pl.col("target")
     right = pl.when(target == 1).then(predicted).otherwise(1 - predicted)
     score = {"segment": predicted, "regress": -(predicted - target).abs(), "classify": right.clip(1e-9).log()}[task]
+    if task == "segment":
+        predictions = predictions.filter(~pl.col("name").str.contains(f"^({'|'.join(DISTANCES)})/"))
     return predictions.group_by("case_id").agg(score.mean().alias("score"))
 
 
@@ -109,12 +129,25 @@ def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) ->
 
 
 def _segment(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    families = np.array([name.partition("/")[0] if name.startswith(_DISTANCE) else "dice" for name in rows.name])
+    result: dict[str, np.ndarray] = {}
+    for each in dict.fromkeys(("dice", *families)):
+        chosen = np.flatnonzero(families == each)
+        region = np.array([name.removeprefix(f"{each}/") for name in rows.name[chosen]])
+        part = Rows(rows.case[chosen], rows.patient[chosen], region, rows.target[chosen])
+        result |= _over_regions(each, part, predictions[:, chosen], counts)
+    return result
+
+
+def _over_regions(metric: str, rows: Rows, predictions: np.ndarray,
+                  counts: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The mean of what was measured, over each case's regions and then over cases, and for each region alone."""
     regions = np.bincount(rows.case)
-    of_case = np.stack([np.bincount(rows.case, weights=dice) / regions for dice in predictions])
+    of_case = np.stack([np.bincount(rows.case, weights=model) / regions for model in predictions])
     patient = np.zeros(len(regions), dtype=int)
     patient[rows.case] = rows.patient
-    return {"dice": _each(_mean_prediction, of_case, of_case, patient, counts),
-            **{f"dice/{name}": values for name, values in _by_name(_mean_prediction, rows, predictions, counts)}}
+    return {metric: _each(_mean_prediction, of_case, of_case, patient, counts),
+            **{f"{metric}/{name}": values for name, values in _by_name(_mean_prediction, rows, predictions, counts)}}
 
 
 def _regress(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:

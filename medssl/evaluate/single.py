@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from pydantic import TypeAdapter
 
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
-from medssl.errors import ConfigError, RunError
+from medssl.errors import ConfigError, MedsslError, RunError
+from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scoring import Rows, score, with_bounds
+from medssl.evaluate.scoring import Rows, comparable, score, with_bounds
 from medssl.metrics.intervals import patient_weights
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
@@ -23,6 +25,8 @@ from medssl.tasks import TASKS, LabelledModel, build_task
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
+
+log = logging.getLogger(__name__)
 
 DRAWS = 1000
 
@@ -58,18 +62,29 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     return scores(config.task.name, with_bounds(config.task, predictions))
 
 
-def predict_run(run: Path, manifest: Path) -> pl.DataFrame:
+def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.DataFrame:
     """case_id, patient_id, name and prediction for every case of a manifest, whatever its labels.
 
     The prediction is a probability (classify), a value in the label's unit (regress), or the region's volume in voxels
     of the prepared grid (segment).
+
+    Args:
+        masks: a folder to write what a segmentation drew into, a file a case, as `write_masks`. Cases of which it
+            cannot be put back on their own voxels are named in a warning.
     """
     config, model, data = open_finetuned(run, [f"data.manifest={manifest}"])
+    if masks:
+        require_writable(config.task.name, data)
     rows = []
     for case, output, _ in outputs(model, data, data.cases, config.augment, config.train.precision):
         values = output if output.ndim == 1 else model.task.drawn(output).reshape(len(output), -1).sum(axis=1)
         rows += [(case["case_id"], case["patient_id"], name, float(value))
                  for name, value in zip(model.task.names, values, strict=True)]
+        if masks:
+            try:
+                write_masks(masks, case["case_id"], output, model.task, data)
+            except MedsslError as error:
+                log.warning(f"no masks of {case['case_id']}: {error}")
     return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
 
 
@@ -95,6 +110,7 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
 
 def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover."""
+    predictions = comparable(task, predictions)
     rows = Rows.of(predictions)
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
     patients = np.arange(rows.patient.max() + 1)

@@ -46,15 +46,25 @@ def to_canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.
     """
     from nibabel.orientations import inv_ornt_aff, io_orientation
 
-    axes = io_orientation(
-        affine
-    )  # row a: array axis (i, j, k)[a] runs along world axis axes[a, 0], with sign axes[a, 1]
-    shape_ijk = array.shape[-1:-4:-1]
-    lead = array.ndim - 3
-    array = np.flip(array, [array.ndim - 1 - a for a in range(3) if axes[a, 1] < 0])
-    order = [int(np.flatnonzero(axes[:, 0] == world)[0]) for world in (2, 1, 0)]
-    array = array.transpose([*range(lead), *(array.ndim - 1 - a for a in order)])
-    return array, affine @ inv_ornt_aff(axes, shape_ijk)
+    flipped, order = _turn(affine, array.ndim)
+    turned = np.flip(array, flipped).transpose(order)
+    return turned, affine @ inv_ornt_aff(io_orientation(affine), array.shape[-1:-4:-1])
+
+
+def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """A view of an array that `to_canonical` turned, as it is stored under `affine`, which is the stored one."""
+    flipped, order = _turn(affine, array.ndim)
+    return np.flip(array.transpose(np.argsort(order)), flipped)
+
+
+def _turn(affine: np.ndarray, ndim: int) -> tuple[list[int], list[int]]:
+    """The axes of a stored array (..., K, J, I) to be flipped, and then the order to put all of its axes in."""
+    from nibabel.orientations import io_orientation
+
+    axes = io_orientation(affine)  # row a: axis (i, j, k)[a] runs along world axis axes[a, 0], with sign axes[a, 1]
+    flipped = [ndim - 1 - a for a in range(3) if axes[a, 1] < 0]
+    along = [ndim - 1 - int(np.flatnonzero(axes[:, 0] == world)[0]) for world in (2, 1, 0)]
+    return flipped, [*range(ndim - 3), *along]
 
 
 def canonical(scan: Scan) -> Scan:

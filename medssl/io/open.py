@@ -173,6 +173,12 @@ def frame_of_reference(path: Path) -> str | None:
         return str(data.get("FrameOfReferenceUID") or "").strip() or None
 
 
+def is_dicom(path: Path) -> bool:
+    """By its content; UnreadableScan where it is of no format that medssl reads."""
+    with _guard(path):
+        return sniff(path) == "dicom"
+
+
 def sniff(path: Path) -> Format:
     """The format of a file by its first bytes; UnreadableScan for anything else."""
     with open(path, "rb") as file:

@@ -1,12 +1,14 @@
-"""Writers of the formats that medssl reads: for phantoms, and for tests that read back what was written.
+"""Writers of the formats that medssl reads: for phantoms, drawn masks, and tests that read back what was written.
 
 Nothing here reads a clock or draws an id, so the same call writes the same bytes.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +46,16 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(image)).save(_ready(path), format="PNG")
 
 
+def png_bytes(image: np.ndarray) -> bytes:
+    """A grey image (J, I) uint8 as the content of a PNG file."""
+    from PIL import Image
+
+    _expect(image, 2, (np.uint8,))
+    content = BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(content, format="PNG")
+    return content.getvalue()
+
+
 def write_jpeg(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     """Write a grey image (J, I) uint8 as baseline JPEG."""
     from PIL import Image
@@ -66,6 +78,22 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
     image = nibabel.Nifti1Image(array.T, np.asarray(affine, dtype=np.float64))
     image.header.set_xyzt_units("mm")
     nibabel.save(image, _ready(path))
+
+
+def nifti_bytes(array: np.ndarray, affine: np.ndarray | None, spacing: Sequence[float] | None) -> bytes:
+    """A volume (K, J, I) as the content of a .nii.gz file.
+
+    Args:
+        affine: as of `write_nifti`; None where it is not known, which the file then says.
+        spacing: mm (k, j, i); of a file without affine the only thing that is told.
+    """
+    import nibabel
+
+    image = nibabel.Nifti1Image(array.T, affine)
+    image.header.set_xyzt_units("mm")
+    if affine is None and spacing is not None:
+        image.header.set_zooms(spacing[::-1])
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
 
 
 def write_dicom(

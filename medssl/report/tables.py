@@ -21,9 +21,12 @@ SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low",
                    "test_patients", "test_cases")
 COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
                       "multiplier", "multiplier_low", "multiplier_high")
-METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "dice": "Dice", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
+METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "dice": "Dice", "hd95": "HD95",
+                "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 ERROR_METRICS = frozenset({"mae", "rmse"})
 """Measured in the target's own unit, and the lower the better."""
+DISTANCES = frozenset({"hd95", "assd"})
+"""mm, and the lower the better."""
 
 Role = Literal["baseline", "compared", "trivial"]
 
@@ -152,10 +155,12 @@ class Curve:
         family = metric.partition("/")[0]
         if family == self.head.primary.partition("/")[0]:
             return self.head.higher_is_better
-        return family not in ERROR_METRICS
+        return family not in ERROR_METRICS | DISTANCES
 
     def unit(self, metric: str) -> str:
         family = metric.partition("/")[0]
+        if family in DISTANCES:
+            return "mm"
         has_unit = family in ERROR_METRICS or metric == self.head.primary
         return self.head.unit if has_unit else ""
 

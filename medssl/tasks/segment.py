@@ -1,7 +1,7 @@
 """Region-based segmentation: regions such as BraTS's WT, TC and ET may nest, so each has a sigmoid of its own.
 
 Loss: soft Dice over the batch plus binary cross-entropy, as nnU-Net's region-based training has it (Isensee et al.,
-arXiv 2011.00848). Judged by the Dice of each region over the whole case.
+arXiv 2011.00848). Judged over the whole case: the Dice of each region, and how far its surface lies off the drawn one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medssl.config import Config as StrictConfig
 from medssl.errors import ManifestError
-from medssl.metrics.segment import dice
+from medssl.metrics.segment import dice, surface_distances
 from medssl.models.decoder import UNetDecoder
 from medssl.models.encoder import Encoder
 from medssl.models.head import DenseHead
@@ -34,6 +34,11 @@ class Segment(Task):
         name: Literal["segment"] = "segment"
         threshold: float = Field(0.5, gt=0, lt=1)
         """Probability from which on a voxel belongs to a region."""
+        overlap: float = Field(0.25, ge=0, le=0.9)
+        """Share of a window's side by which it overlaps the next one, where a case larger than the box is judged or
+        predicted; logits are averaged with Gaussian weights. 0.5 is slower, and a little smoother."""
+        distances: bool = True
+        """Also judge by HD95 and the mean surface distance in mm, where the files say their spacing."""
 
     def __init__(self, config: Segment.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()
@@ -63,9 +68,16 @@ class Segment(Task):
         return self.head(self.decoder(features.maps, size)).float()
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
-        """`target` is 1, a perfect Dice, and `prediction` the Dice that was reached."""
-        return [Prediction(case["case_id"], case["patient_id"], name, 1.0, dice(region, np.isin(mask, values)))
-                for (name, values), region in zip(self.regions.items(), self.drawn(output), strict=True)]
+        """`target` is 1, a perfect Dice, and `prediction` the Dice that was reached; for hd95/<region> and
+        assd/<region> 0 mm, and the distance, left out where the spacing of an axis is not known."""
+        pairs = {name: (region, np.isin(mask, values))
+                 for (name, values), region in zip(self.regions.items(), self.drawn(output), strict=True)}
+        found = [(name, 1.0, dice(*pair)) for name, pair in pairs.items()]
+        spacing = case.get("spacing") or ()
+        if self.config.distances and len(spacing) == mask.ndim:  # a clip has none along its frames
+            found += [(f"{measure}/{name}", 0.0, mm) for name, pair in pairs.items()
+                      for measure, mm in surface_distances(*pair, spacing)._asdict().items()]
+        return [Prediction(case["case_id"], case["patient_id"], *row) for row in found]
 
     def drawn(self, output: np.ndarray) -> np.ndarray:
         """(R, *S) logits -> (R, *S) bool: what the threshold makes of them."""

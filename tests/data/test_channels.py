@@ -120,3 +120,35 @@ def test_a_misspelt_field_is_named_with_its_nearest(tmp_path: Path) -> None:
     write_series(tmp_path, "1.7", "T1", 10)
     with pytest.raises(ManifestError, match="'descripton' .nearest: 'description'"):
         read(tmp_path, channels={"t1": {"descripton": "T1"}})
+
+
+def test_a_study_may_lack_an_optional_channel_which_is_then_nought(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", "1.7", "T1 MPRAGE", 10)
+    write_series(tmp_path / "in", "1.7", "flair", 90)
+    write_series(tmp_path / "in", "1.8", "flair", 80, patient="P2")
+    write_series(tmp_path / "in", "1.9", "T1 MPRAGE", 20, patient="P3")
+    manifest = read(tmp_path / "in", optional=["t1"])
+    assert skips(manifest) == {"no scan for channel flair": 1}
+    config = PrepareConfig(intensity="window", window=(0, 100), size=(6, 6))
+    cache, _ = prepare(manifest, tmp_path / "cache", config, workers=0)
+    found = sorted(cache.array(case)[:, 0, 0, 0].tolist() for case in cache.case_ids)
+    np.testing.assert_allclose(found, [[0.8, 0], [0.9, 0.1]], atol=1e-3)
+    assert skips(read(tmp_path / "in")) == {"no scan for channel t1": 1, "no scan for channel flair": 1}
+
+
+def test_a_path_that_leads_nowhere_is_an_optional_channel_that_is_missing(tmp_path: Path) -> None:
+    for case, name, value in (("a", "t1", 1), ("a", "t2", 2), ("b", "t1", 3), ("c", "t2", 4)):
+        write_volume(tmp_path / f"{case}/{name}.nii", np.full((4, 5, 6), value))
+    card = {"layout": "pattern", "modality": "MR", "patient": "{case}", "study": None, "channels": {}, "attributes": {},
+            "files": {"t2": "{case}/t2.nii", "t1": "{case}/t1.nii"}}
+    manifest = read(tmp_path, **card, optional=["t1"])
+    cache, _ = prepare(manifest, tmp_path / "cache", PrepareConfig(intensity="window", window=(0, 10)), workers=0)
+    found = sorted(cache.array(case)[:, 0, 0, 0].tolist() for case in cache.case_ids)
+    np.testing.assert_allclose(found, [[0.2, 0.1], [0.4, 0]], atol=1e-3)
+    assert skips(manifest) == {"no file for: t2": 1}
+
+
+@pytest.mark.parametrize("optional", [["flair"], ["t3"]])
+def test_only_another_channel_than_the_first_is_optional(optional: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"`optional` names '{optional[0]}'; channels that may be so are t1"):
+        read(tmp_path, optional=optional)

@@ -19,6 +19,7 @@ from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import outputs, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
+from medssl.tasks import Segment
 from medssl.train.build import labelled_model
 from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import FinetuneConfig
@@ -39,7 +40,7 @@ class Itself(nn.Module):
 
     def __init__(self, dense: bool) -> None:
         super().__init__()
-        self.needs_mask = dense
+        self.needs_mask, self.config = dense, Segment.Config()
 
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
         return 2 * features.maps[0] - 0.5 if self.needs_mask else features.pooled
@@ -120,10 +121,30 @@ def test_slices_are_looked_at_evenly_through_the_volume(tmp_path):
                                  {"size": [7, 32, 32]}, {}])
 def test_windows_put_every_voxel_back_in_its_place(tmp_path, box):
     data = volumes(tmp_path, box)
-    [(_, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
+    [(case, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
     array = data.cache.array(data.cases["case_id"][0]).astype(np.float32)
     np.testing.assert_allclose(found, 2 * array - 0.5, atol=1e-5)
     np.testing.assert_array_equal(mask, data.cache.mask(data.cases["case_id"][0]))
+    assert case["spacing"] == (1, 1, 1)
+
+
+class Count(Itself):
+    """Counts the windows that it is shown."""
+
+    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+        self.windows = getattr(self, "windows", 0) + len(features.maps[0])
+        return super().outputs(features, size)
+
+
+def test_windows_overlap_as_the_task_says(tmp_path):
+    data, counts = volumes(tmp_path, {"size": [7, 8, 8]}), []
+    for overlap in (0, 0.25, 0.5):
+        model = Model(dense=True)
+        model.task = Count(dense=True)
+        model.task.config = Segment.Config(overlap=overlap)
+        list(outputs(model, data, data.cases, PolicyConfig(), "float32"))
+        counts.append(model.task.windows)
+    assert counts == [3 * 3, 3 * 4, 4 * 5]  # of 20 × 24 voxels: a step of 8, 6 and 4
 
 
 def test_a_window_that_covers_the_case_is_a_plain_forward(discs):

@@ -164,6 +164,28 @@ def test_dice_is_the_mean_of_a_case_over_its_regions_then_over_cases():
     assert found == pytest.approx({"dice": np.mean([0.5, 0.2, 0.6]), "dice/ET": 0.4, "dice/WT": 0.4})
 
 
+def segmented(arm, dices, distances):
+    """A unit of one region: three cases, two of them of one patient; `distances` of its first cases."""
+    measured = {"WT": np.array(dices), "hd95/WT": np.array(distances), "assd/WT": np.array(distances) / 2}
+    return pl.concat([table(arm, 1.0, 0, np.full(len(values), float(name == "WT")), values, names=(name,))
+                      for name, values in measured.items()])
+
+
+def test_distances_are_scored_beside_dice_and_the_lower_the_better():
+    found = score_unit("segment", segmented("a", [0.5, 0.7, 0.6], [4.0, 2.0, 9.0]))
+    assert found == pytest.approx({"dice": 0.6, "dice/WT": 0.6, "hd95": 5, "hd95/WT": 5, "assd": 2.5, "assd/WT": 2.5})
+    rows = pl.concat([segmented("near", [0.5] * 3, [1.0, 2.0, 3.0]), segmented("far", [0.5] * 3, [4.0, 5.0, 6.0])])
+    compared = comparison(resample(rows, "segment", draws=50), Experiment("segment", {"near": "far"}))
+    assert dict(compared.select("metric", "difference").rows())["hd95"] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("fewer", [[1.0, 2.0], []])
+def test_distances_that_a_case_or_an_older_models_points_lack_are_left_out(fewer):
+    assert score_unit("segment", segmented("a", [0.5] * 3, fewer)).keys() == {"dice", "dice/WT"}
+    rows = pl.concat([segmented("new", [0.5] * 3, [1.0, 2.0, 3.0]), segmented("old", [0.5] * 3, fewer)])
+    assert resample(rows, "segment", draws=50).point.keys() == {"dice", "dice/WT"}
+
+
 def test_regression_scores_one_quantity_plainly_and_several_by_name():
     unit = table("a", 1.0, 0, [50, 60, 70], [52, 58, 70], names=("EF",))
     assert score_unit("regress", unit).keys() == {"mae", "rmse", "r2"}

@@ -13,6 +13,7 @@ import pytest
 
 from medssl.errors import ConfigError, RunError
 from medssl.report import write_report
+from medssl.report.tables import read_curve
 
 VOID = {"meta", "img", "source", "link", "br", "input"}
 
@@ -77,6 +78,18 @@ def test_every_number_of_the_tables_is_on_the_page(task, make_curve, pages):
     for value, text in numeric:
         digits = len(text.partition(".")[2])
         assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.5 * 10**-digits * 1.001)
+
+
+def test_distances_are_told_in_mm_and_the_lower_the_better(make_curve, pages):
+    folder = make_curve("segment")
+    for name in ("summary", "comparison"):
+        rows = pl.read_parquet(folder / f"{name}.parquet")
+        rows.with_columns(pl.col("metric").replace("dice/ET", "hd95/ET")).write_parquet(folder / f"{name}.parquet")
+    assert "HD95 · ET in mm, with 95 % interval" in pages(folder).text
+    curve = read_curve(folder)
+    assert not curve.higher_is_better("hd95/ET")
+    assert curve.higher_is_better("dice/WT")
+    assert [curve.unit(metric) for metric in ("assd", "dice")] == ["mm", ""]
 
 
 def test_loads_nothing_from_outside(make_curve, make_pretrain, pages):

@@ -9,7 +9,8 @@ import torch
 from monai.losses import DiceLoss
 
 from medssl.errors import ManifestError
-from medssl.models import build_encoder
+from medssl.metrics.segment import dice
+from medssl.models import ViT, build_encoder
 from medssl.models.cnn import UNetEncoder
 from medssl.tasks import Segment, build_task
 from medssl.types import Features, Views
@@ -73,6 +74,23 @@ def test_judge_scores_each_region_over_the_whole_case():
     assert task().judge({"case_id": "c", "patient_id": "p"}, np.full((3, 2, 4, 4), -5.0), mask * 0)[0].prediction == 1
 
 
+@pytest.mark.parametrize(("spacing", "measured"), [((2.0, 1.0, 0.5), True), ((1.0, 0.5), False), (None, False)])
+def test_judge_measures_in_mm_where_every_axis_has_a_spacing(spacing, measured):
+    mask = np.zeros((4, 4, 4), np.uint8)
+    mask[0, 0, 0] = 4
+    logits = np.full((3, 4, 4, 4), -5.0)
+    logits[:2, 3, 0, 0] = 5  # 3 slices off; ET is missed
+    case = {"case_id": "c", "patient_id": "p", "spacing": spacing}
+    found = {row.name: row.prediction for row in task().judge(case, logits, mask)}
+    if not measured:
+        assert found.keys() == REGIONS.keys()
+        return
+    missed = np.hypot(np.hypot(8, 4), 2)
+    assert {name: found[name] for name in found if "/" in name} == pytest.approx({
+        "hd95/WT": 6, "hd95/TC": 6, "hd95/ET": missed, "assd/WT": 6, "assd/TC": 6, "assd/ET": missed})
+    assert task(distances=False).judge(case, logits, mask) == task().judge(case | {"spacing": None}, logits, mask)
+
+
 def test_threshold_is_a_probability():
     logits = np.log(np.array([0.2, 0.6, 0.8]) / np.array([0.8, 0.4, 0.2]))[:, None, None]
     assert task(threshold=0.5).drawn(logits).ravel().tolist() == [False, True, True]
@@ -87,3 +105,24 @@ def test_cases_without_a_mask_are_not_labelled_and_cards_without_regions_refused
     assert len(set(Segment.strata(Segment.Config(), cases))) == 1
     with pytest.raises(ManifestError, match="names no regions"):
         build_task(Segment.Config(), build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8))), {})
+
+
+@pytest.mark.parametrize(("size", "patch"), [((32, 32), (8, 8)), ((4, 16, 16), (2, 8, 4))])
+def test_a_vit_learns_to_draw_finer_than_its_patches(size, patch):
+    torch.manual_seed(0)
+    encoder = build_encoder(ViT.Config(size=size, patch=patch, width=48, depth=1, heads=3))
+    model = build_task(Segment.Config(), encoder, {"ball": [1]})
+    grid = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij"))
+    mask = torch.stack([((grid - at) ** 2).sum(0) < 0.4 for at in (-0.15, 0.2)])
+    image = mask[:, None] + 0.1 * torch.randn(2, 1, *size)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *model.parameters()], lr=3e-3)
+    for _ in range(60):
+        loss, _ = model(encoder(image), Views(images=(image,), mask=mask.long()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drawn = model.drawn(model.outputs(encoder(image), size).detach().numpy())[:, 0]
+    patches = mask.reshape(2, *(n for pair in zip(encoder.grid, patch, strict=True) for n in pair)).float()
+    coarse = patches.mean(tuple(range(2, patches.ndim, 2)), keepdim=True) > 0.5
+    best = dice(coarse.expand_as(patches).reshape(mask.shape).numpy(), mask.numpy())
+    assert dice(drawn, mask.numpy()) > best + 0.05
