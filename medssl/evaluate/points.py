@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import as_completed
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,17 @@ def _pretrain_arms(curve: Curve, bar) -> None:
         if settings.pretrain is None:
             continue
         data = curve.data.read_as(settings.pretrain.data)
-        for fold in curve.folds:
-            seed, run = settings.pretrain.seed + fold.index, curve.weights(arm, fold.index)
+        for fold, again in product(curve.folds, range(curve.config.pretrainings)):
+            seed, run = curve.pretrain_seed(arm, fold.index, again), curve.weights(arm, fold.index, again)
             recipe = settings.pretrain.model_copy(update={"seed": seed, "data": data.config})
-            which = f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else ""
+            which = _which("fold", fold.index, len(curve.folds)) + _which("time", again, curve.config.pretrainings)
             with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
                 pretrain(recipe, run, fold.train, data, progress)
             refuse_seen(open_start(run), curve.data, fold.judged)
+
+
+def _which(what: str, index: int, count: int) -> str:
+    return f", {what} {index + 1} of {count}" if count > 1 else ""
 
 
 def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:
@@ -119,15 +124,16 @@ def _tried(curve: Curve, arm: str, start: Start | None) -> str:
 
 def _run_probes(curve: Curve, bar) -> None:
     todo = [point for point in curve.points("probe", "pixels") if not curve.is_done(point)]
+    todo.sort(key=lambda point: (point.start, point))
     if not todo:
         return
     with bar("probes", len(todo)) as progress:
-        features: dict[tuple[str, int], tuple] = {}
+        features: dict[tuple[str, int, int], tuple] = {}
         for done, point in enumerate(todo, start=1):
-            began, key = time.monotonic(), (point.arm, point.fold)
-            if key not in features:
-                features = {key: _features(curve, *key)}
-            train_features, judged_features = features[key]
+            began = time.monotonic()
+            if point.start not in features:
+                features = {point.start: _features(curve, *point.start)}
+            train_features, judged_features = features[point.start]
             rows = {case_id: row for row, case_id in enumerate(curve.labelled(point.fold)["case_id"])}
             cases = curve.labelled_cases(point)
             chosen = train_features[[rows[case_id] for case_id in cases["case_id"]]]
@@ -136,14 +142,14 @@ def _run_probes(curve: Curve, bar) -> None:
             progress(done, len(todo))
 
 
-def _features(curve: Curve, arm: str, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _features(curve: Curve, arm: str, fold: int, pretraining: int) -> tuple[np.ndarray, np.ndarray]:
     cases = curve.labelled(fold), curve.judged_cases(fold)
     settings, config = curve.config.arms[arm], curve.config
     if settings.how == "pixels":
         return tuple(pixels(curve.data, part, settings.size) for part in cases)
     torch.manual_seed(torch_seed(fold, "random encoder"))
     encoder = fitted_encoder(curve.encoder_config(arm), curve.data, config.augment)
-    if weights := curve.weights(arm, fold):
+    if weights := curve.weights(arm, fold, pretraining):
         start_from(open_start(weights), curve.data, encoder)
     return tuple(pooled_features(encoder, curve.data, part, config.augment, config.train.precision) for part in cases)
 
@@ -198,7 +204,7 @@ def _finetune_point(curve: Curve, point: Point) -> None:
     settings = config.arms[point.arm]
     torch.manual_seed(torch_seed(point.seed, point.fold, "weights"))
     model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment)
-    if weights := curve.weights(point.arm, point.fold):
+    if weights := curve.weights(*point.start):
         start_model(model, open_start(weights), curve.data, settings.decoder)
     train = config.train
     if settings.lr is not None:
@@ -206,7 +212,8 @@ def _finetune_point(curve: Curve, point: Point) -> None:
     fit_labelled(model, curve.data, curve.labelled_cases(point), config.augment, train, point.seed)
     judged = curve.judged_cases(point.fold)
     predictions = predict(model, curve.data, judged, config.augment, train.precision)
-    if config.task.name == "segment" and (point.fraction, point.seed, point.fold) == (curve.shown_fraction, 0, 0):
+    is_shown = (point.fraction, point.fold, point.seed, point.pretraining) == (curve.shown_fraction, 0, 0, 0)
+    if config.task.name == "segment" and is_shown:
         save_examples(curve.out / "examples", point.arm, model, curve.data, judged, config.augment, train.precision)
     curve.save(point, predictions, time.monotonic() - began)
 
