@@ -115,5 +115,5 @@ def test_folds_are_named():
 def test_how_many_pretrainings_stand_behind_an_arm_is_said():
     line = verdict(EXPERIMENT, points(ARMS, again="simsiam"), compared(NONE, GAIN, NONE))[-1]
     assert line == ("Every point is the mean over 10 label seeds (and over 3 pretrainings of the SimSiam encoder), "
-                    "judged on 120 test patients (236 cases). The 95 % intervals cover new patients, new label seeds and new "
-                    "pretrainings of these.")
+                    "judged on 120 test patients (236 cases). The 95 % intervals cover new patients, new label seeds "
+                    "and new pretrainings of these.")

@@ -69,7 +69,7 @@ def covers(outcomes, draws):
 def test_covers_new_pretrainings_too(luck):
     rng = stream("pretrainings", str(luck))
     draws = patient_weights(np.arange(PATIENTS), rng, 300) / PATIENTS
-    assert np.mean([covers(crossed(rng, **luck), draws) for _ in range(600)]) >= 0.93
+    assert np.mean([covers(crossed(rng, **luck), draws) for _ in range(2000)]) >= 0.93
 
 
 def test_pretraining_that_brings_nothing_is_called_nothing_beside_a_baseline_without_any():
