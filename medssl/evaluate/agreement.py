@@ -17,22 +17,23 @@ AGREEMENT = {"arm": pl.String, "name": pl.String, "measure": pl.String, "mean": 
 
 def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
     """A row an arm, quantity and measure, `bias` or the `lower` or `upper` limit of agreement: the mean over label
-    seeds at the largest fraction, with its 95 % interval over test patients and label seeds; null with one seed.
+    seeds and pretrainings at the largest fraction, with its 95 % interval over these and test patients; null with one
+    seed.
 
     predictions: as `resample` takes them.
     """
     rows = []
     most = predictions.filter(pl.col("fraction") == pl.col("fraction").max())
     for (arm, name), part in most.group_by("arm", "name", maintain_order=True):
-        part = part.sort("seed", "case_id")
-        units = part.partition_by("seed", maintain_order=True)
-        patients = units[0]["patient_id"]
+        units = part.sort("seed", "pretraining", "case_id").partition_by("seed", "pretraining", maintain_order=True)
+        shape, patients = (part["seed"].n_unique(), -1), units[0]["patient_id"]
         weights = patient_weights(patients, stream("bootstrap", "agreement"), DRAWS)
         points, drawn = (np.array([limits_of_agreement(unit["target"], unit["prediction"], each) for unit in units])
-                         for each in (None, weights))  # (S, 3) and (S, 3, B)
+                         for each in (None, weights))  # (S R, 3) and (S R, 3, B)
         for place, measure in enumerate(MEASURES):
-            found = over_patients_and_seeds(points[:, place], drawn[:, place].T, patients=patients.n_unique(),
-                                            strata=part["fold"].n_unique())
+            found = over_patients_and_seeds(
+                points[:, place].reshape(shape), drawn[:, place].T.reshape(DRAWS, *shape),
+                patients=patients.n_unique(), strata=part["fold"].n_unique())
             ends = (found.low, found.high) if found.dof else (None, None)
             rows.append((arm, name, measure, found.mean, *ends))
     return pl.DataFrame(rows, schema=AGREEMENT, orient="row")

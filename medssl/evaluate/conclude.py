@@ -27,8 +27,10 @@ def conclude(curve: Curve) -> list[str]:
     if missing:
         raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first",
                        expected="all of them", remedy="run the same medssl curve command again")
-    told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) for point in points]
-    tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet") for point in points]
+    told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) | {"pretraining": point.pretraining}
+            for point in points]
+    tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet").with_columns(
+        pretraining=pl.lit(point.pretraining, pl.Int32)) for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
     judged = with_bounds(config.task, predictions)
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
@@ -98,4 +100,5 @@ def _protocol(curve: Curve) -> str:
         people = (f"{len(curve.folds)}-fold cross-validation by patient over {judged} training patients, pretraining "
                   "repeated in every fold; the test split stayed unopened")
     budget = f"every finetuned arm {config.train.steps} steps of {config.train.batch_size}"
-    return f"{card.name}: {people}; {config.seeds} draws of the labelled patients; {budget}."
+    repeated = f"; {config.pretrainings} pretrainings of each arm that pretrains" if config.pretrainings > 1 else ""
+    return f"{card.name}: {people}; {config.seeds} draws of the labelled patients{repeated}; {budget}."

@@ -113,6 +113,8 @@ class CurveConfig(Config):
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.25, 0.5, 1.0)
     seeds: PositiveInt = 3
     """Draws of the labelled patients, and of the weights that are not pretrained."""
+    pretrainings: PositiveInt = 1
+    """How often each arm's `pretrain` is done anew, with a seed of its own; each point of the arm is done for each."""
     protocol: Annotated[Holdout | CrossValidation, Field(discriminator="name")] = Holdout()
     subgroup: str | None = None
     """An attribute (view, sex, ...) by which the figures are also given."""
@@ -160,6 +162,10 @@ class CurveConfig(Config):
         settings = self.arms[arm]
         return self.arms[settings.weights_of].pretrain if settings.weights_of else settings.pretrain
 
+    def pretrainings_of(self, arm: str) -> int:
+        """1 also where there is nothing to repeat: what starts fresh, or from weights made elsewhere, is done once."""
+        return self.pretrainings if self.pretraining(arm) else 1
+
 
 def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
     arm, mistakes = arms[name], []
@@ -202,10 +208,16 @@ class Point:
     fold: int
     fraction: float
     seed: int
+    pretraining: int = 0
 
     @property
     def stem(self) -> str:
-        return f"{self.arm}/k{self.fold}-f{self.fraction:g}-s{self.seed}"
+        return f"{self.arm}/k{self.fold}-f{self.fraction:g}-s{self.seed}{_again(self.pretraining)}"
+
+    @property
+    def start(self) -> tuple[str, int, int]:
+        """What its weights hang on: points that start alike can share them, and their features."""
+        return self.arm, self.fold, self.pretraining
 
 
 class Curve:
@@ -221,9 +233,10 @@ class Curve:
         self._encoders: dict[str, EncoderConfig] = {}
 
     def points(self, *how: str) -> list[Point]:
-        return sorted(Point(arm, fold.index, fraction, seed)
+        return sorted(Point(arm, fold.index, fraction, seed, pretraining)
                       for arm, settings in self.config.arms.items() if settings.how in how
-                      for fold in self.folds for fraction in self.config.fractions for seed in range(self.config.seeds))
+                      for fold in self.folds for fraction in self.config.fractions for seed in range(self.config.seeds)
+                      for pretraining in range(self.config.pretrainings_of(arm)))
 
     @property
     def shown_fraction(self) -> float:
@@ -262,27 +275,32 @@ class Curve:
             return self.elsewhere(settings.weights_of)
         return settings.init or (settings.pretrain and settings.pretrain.init)
 
-    def weights(self, arm: str, fold: int) -> Path | None:
+    def weights(self, arm: str, fold: int, pretraining: int = 0) -> Path | None:
         """The run folder or foreign file that the arm starts from in this fold; None for fresh weights."""
         settings = self.config.arms[arm]
         if settings.weights_of:
-            return self.weights(settings.weights_of, fold)
+            return self.weights(settings.weights_of, fold, pretraining)
         if settings.pretrain:
-            return self.out / "pretrain" / f"{arm}-k{fold}"
+            return self.out / "pretrain" / f"{arm}-k{fold}{_again(pretraining)}"
         return settings.init
+
+    def pretrain_seed(self, arm: str, fold: int, pretraining: int) -> int:
+        """Another one for each fold and pretraining."""
+        return self.config.arms[arm].pretrain.seed + fold + len(self.folds) * pretraining
 
     def save(self, point: Point, predictions: pl.DataFrame, seconds: float, **chosen: float | None) -> None:
         """chosen: what the point chose for itself, told beside it."""
         labelled = self.labelled_cases(point)
         told = {"arm": point.arm, "fraction": point.fraction, "seed": point.seed, "fold": point.fold,
+                "pretraining": point.pretraining,
                 "train_patients": labelled["patient_id"].n_unique(), "train_cases": len(labelled),
                 "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2), **chosen}
         path = self.out / "points" / f"{point.stem}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as draft:
             predictions.with_columns(pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"),
-                                     pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold")
-                                     ).write_parquet(draft)
+                                     pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold"),
+                                     pl.lit(point.pretraining).alias("pretraining")).write_parquet(draft)
         write_whole(path.with_suffix(".json"), json.dumps(told))
 
     def _folds(self) -> list[CurveFold]:
@@ -305,6 +323,11 @@ class Curve:
 
     def _subsets(self, fold: int, seed: int) -> dict[float, list[str]]:
         return label_fractions(self.config.task, self.labelled(fold), list(self.config.fractions), seed)
+
+
+def _again(pretraining: int) -> str:
+    """Ends the names of all but the first, which are those of a curve that pretrains once."""
+    return f"-p{pretraining}" if pretraining else ""
 
 
 def _patients(cases: pl.DataFrame) -> list[str]:

@@ -59,18 +59,26 @@ def label_multiplier(fractions: Sequence[float], arm: np.ndarray, baseline: np.n
 
 
 def joint_draws(bootstrap: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means over seeds (B, ...) with the luck of both patients and seeds in them, from (B, ..., S) with S >= 2.
+    """Means (B, ...) with the luck of patients, seeds and pretrainings in them, from (B, ..., S, R) with S >= 2.
 
     Each patient draw also gets a draw of the seeds, the same for all arms and fractions: S seeds resampled with
     replacement would be too narrow by far when S is 3, so that their mean is moved instead by a random contrast of the
     seeds with the scale of Student's t. The 95 % percentiles of a plain mean are then its t interval over seeds,
-    and nonlinear functions of several means, such as a multiplier, keep what the seeds have in common.
+    and nonlinear functions of several means, such as a multiplier, keep what the seeds have in common. Pretrainings
+    likewise, where R > 1: what is not pretrained is the same under all of them, and no contrast moves it.
 
-    Not covered, here or in any interval of this package: a second run of the pretraining, another draw of the pool that
-    labels are taken from, another hospital.
+    Not covered, here or in any interval of this package: a second run of the pretraining where R = 1, another draw of
+    the pool that labels are taken from, another hospital.
     """
-    draws, seeds = bootstrap.shape[0], bootstrap.shape[-1]
-    normal = rng.normal(size=(draws, seeds))
-    scale = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(draws, 1)))
-    contrast = scale * (normal - normal.mean(axis=1, keepdims=True)) / math.sqrt(seeds * (seeds - 1))
-    return np.einsum("b...s,bs->b...", bootstrap, 1 / seeds + contrast)
+    draws, seeds, pretrainings = bootstrap.shape[0], *bootstrap.shape[-2:]
+    weights = (1 / seeds + _contrast(draws, seeds, rng))[:, :, None] / pretrainings
+    if pretrainings > 1:
+        weights = weights + _contrast(draws, pretrainings, rng)[:, None, :] / seeds
+    return np.einsum("b...sr,bsr->b...", bootstrap, weights)
+
+
+def _contrast(draws: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, count), each summing to 0: weights that move a mean by Student's t times its standard error."""
+    normal = rng.normal(size=(draws, count))
+    scale = np.sqrt((count - 1) / rng.chisquare(count - 1, size=(draws, 1)))
+    return scale * (normal - normal.mean(axis=1, keepdims=True)) / math.sqrt(count * (count - 1))

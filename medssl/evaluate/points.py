@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import as_completed
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +74,17 @@ def _pretrain_arms(curve: Curve, bar) -> None:
         if settings.pretrain is None:
             continue
         data = curve.data.read_as(settings.pretrain.data)
-        for fold in curve.folds:
-            seed, run = settings.pretrain.seed + fold.index, curve.weights(arm, fold.index)
+        for fold, again in product(curve.folds, range(curve.config.pretrainings)):
+            seed, run = curve.pretrain_seed(arm, fold.index, again), curve.weights(arm, fold.index, again)
             recipe = settings.pretrain.model_copy(update={"seed": seed, "data": data.config})
-            which = f", fold {fold.index + 1} of {len(curve.folds)}" if len(curve.folds) > 1 else ""
+            which = _which("fold", fold.index, len(curve.folds)) + _which("time", again, curve.config.pretrainings)
             with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
                 pretrain(recipe, run, fold.train, data, progress)
             refuse_seen(open_start(run), curve.data, fold.judged)
+
+
+def _which(what: str, index: int, count: int) -> str:
+    return f", {what} {index + 1} of {count}" if count > 1 else ""
 
 
 def _check_arms(curve: Curve) -> dict[str, dict[str, str]]:
@@ -124,14 +128,15 @@ def _tried(curve: Curve, arm: str, start: Start | None) -> str:
 
 def _run_probes(curve: Curve, bar) -> None:
     todo = [point for point in curve.points("probe", "pixels") if not curve.is_done(point)]
+    todo.sort(key=lambda point: (point.start, point))
     if not todo:
         return
     with bar("probes", len(todo)) as progress:
         done = 0
-        for (arm, fold), group in groupby(todo, key=lambda point: (point.arm, point.fold)):
+        for start, group in groupby(sorted(todo, key=lambda point: point.start), key=lambda point: point.start):
             began, points = time.monotonic(), list(group)
-            train_features, judged_features = _features(curve, arm, fold)
-            labelled, judged = curve.labelled(fold), curve.judged_cases(fold)
+            train_features, judged_features = _features(curve, *start)
+            labelled, judged = curve.labelled(points[0].fold), curve.judged_cases(points[0].fold)
             subsets = [labelled["case_id"].is_in(curve.labelled_cases(point)["case_id"].to_list()).to_numpy()
                        for point in points]
             found = probes(curve.config.task, train_features, labelled, subsets, judged_features, judged)
@@ -141,14 +146,14 @@ def _run_probes(curve: Curve, bar) -> None:
             progress(done, len(todo))
 
 
-def _features(curve: Curve, arm: str, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _features(curve: Curve, arm: str, fold: int, pretraining: int) -> tuple[np.ndarray, np.ndarray]:
     cases = curve.labelled(fold), curve.judged_cases(fold)
     settings, config = curve.config.arms[arm], curve.config
     if settings.how == "pixels":
         return tuple(pixels(curve.data, part, settings.size) for part in cases)
     torch.manual_seed(torch_seed(fold, "random encoder"))
     encoder = fitted_encoder(curve.encoder_config(arm), curve.data, config.augment)
-    if weights := curve.weights(arm, fold):
+    if weights := curve.weights(arm, fold, pretraining):
         start_from(open_start(weights), curve.data, encoder)
     return tuple(pooled_features(encoder, curve.data, part, config.augment, config.train.precision) for part in cases)
 
@@ -217,7 +222,7 @@ def _finetuned(curve: Curve, point: Point, cases: pl.DataFrame, lr: float) -> La
     config, settings = curve.config, curve.config.arms[point.arm]
     torch.manual_seed(torch_seed(point.seed, point.fold, "weights"))
     model = labelled_model(config.task, curve.encoder_config(point.arm), curve.data, config.augment)
-    if weights := curve.weights(point.arm, point.fold):
+    if weights := curve.weights(*point.start):
         start_model(model, open_start(weights), curve.data, settings.decoder)
     train = config.train.model_copy(update={"optim": config.train.optim.model_copy(update={"lr": lr})})
     fit_labelled(model, curve.data, cases, config.augment, train, point.seed, settings.tuning)
@@ -230,7 +235,7 @@ def _judged(curve: Curve, model: LabelledModel, cases: pl.DataFrame, keep: Calla
 
 def _judged_and_shown(curve: Curve, point: Point, model: LabelledModel, cases: pl.DataFrame) -> pl.DataFrame:
     """The predictions; of the one point of each arm whose cases the report shows, pictures are kept, too."""
-    if (point.fraction, point.seed, point.fold) != (curve.shown_fraction, 0, 0):
+    if (point.fraction, point.fold, point.seed, point.pretraining) != (curve.shown_fraction, 0, 0, 0):
         return _judged(curve, model, cases)
     path, task = curve.out / "examples" / f"{point.arm}.npz", curve.config.task.name
     if task == "segment":

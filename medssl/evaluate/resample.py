@@ -13,23 +13,26 @@ from medssl.metrics.intervals import patient_weights
 from medssl.rng import stream
 
 COLUMNS = ("arm", "fraction", "seed", "fold", "case_id", "patient_id", "name", "target", "prediction")
-UNIT = ["arm", "fraction", "seed"]
+UNIT = ["arm", "fraction", "seed", "pretraining"]
 DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What A arms scored at F label fractions under S label seeds, the mean over folds.
+    """What A arms scored at F label fractions under S label seeds and R pretrainings, the mean over folds.
 
-    point: a metric (A, F, S); NaN where no fold defines it.
-    bootstrap: a metric (B, A, F, S), under B draws of test patients that all arms, fractions and seeds share, so that
-        any difference between them is paired.
+    point: a metric (A, F, S, R); NaN where no fold defines it. An arm that is not pretrained R times scores the same
+        under each.
+    bootstrap: a metric (B, A, F, S, R), under B draws of test patients that all arms, fractions, seeds and pretrainings
+        share, so that any difference between them is paired.
+    pretrainings: how many stand behind each arm, 1 where there is nothing to repeat.
     """
 
     task: TaskKind
     arms: list[str]
     fractions: list[float]
     seeds: list[int]
+    pretrainings: dict[str, int]
     point: dict[str, np.ndarray]
     bootstrap: dict[str, np.ndarray]
     folds: int
@@ -41,16 +44,17 @@ class Scores:
         return PRIMARY[self.task]
 
     def at(self, metric: str, arm: str) -> tuple[np.ndarray, np.ndarray]:
-        """Point (F, S) and bootstrap (B, F, S) of one arm."""
+        """Point (F, S, R) and bootstrap (B, F, S, R) of one arm."""
         index = self.arms.index(arm)
         return self.point[metric][index], self.bootstrap[metric][:, index]
 
 
 def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: int = DRAWS) -> Scores:
-    """Scores every unit (arm, fraction, seed) inside each fold, on the fold's patients and on draws of them.
+    """Scores every unit (arm, fraction, seed, pretraining) inside each fold, on its patients and on draws of them.
 
     Args:
-        predictions: a row a unit, fold, case and name; see COLUMNS. Other columns are ignored.
+        predictions: a row a unit, fold, case and name; see COLUMNS. Without `pretraining`, each arm has one. Other
+            columns are ignored.
         task: what is scored.
         seed: names the draws; rows in another order give the same ones.
         draws: B.
@@ -61,10 +65,13 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
     """
     _check(predictions)
     predictions = comparable(task, predictions)
+    if "pretraining" not in predictions.columns:
+        predictions = predictions.with_columns(pretraining=pl.lit(0, pl.Int64))
     arms = predictions["arm"].unique(maintain_order=True).to_list()
     fractions, seeds = (sorted(predictions[key].unique().to_list()) for key in ("fraction", "seed"))
-    units = (pl.DataFrame({"arm": arms}).join(pl.DataFrame({"fraction": fractions}), how="cross")
-             .join(pl.DataFrame({"seed": seeds}), how="cross").with_row_index("unit"))
+    pretrainings = _pretrainings(predictions, arms)
+    units = _units(pretrainings, fractions, seeds)
+    places = _places(units, pretrainings, (len(fractions), len(seeds)))
     folds = sorted(predictions["fold"].unique().to_list())
     point, bootstrap = _MeanOverFolds(), _MeanOverFolds()
     for fold in folds:
@@ -72,11 +79,37 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
         counts = patient_weights(np.unique(rows.patient), stream(seed, "bootstrap", "patients", fold), draws).T
         point.add(score(task, rows, judged))
         bootstrap.add(score(task, rows, judged, counts))
-    shape = (-1, len(arms), len(fractions), len(seeds))
-    return Scores(task, arms, fractions, seeds,
-                  {metric: values.reshape(shape)[0] for metric, values in point.means().items()},
-                  {metric: values.reshape(shape) for metric, values in bootstrap.means().items()},
+    return Scores(task, arms, fractions, seeds, pretrainings,
+                  {metric: values[0, places] for metric, values in point.means().items()},
+                  {metric: values[:, places] for metric, values in bootstrap.means().items()},
                   len(folds), predictions["patient_id"].n_unique(), predictions["case_id"].n_unique())
+
+
+def _pretrainings(predictions: pl.DataFrame, arms: list[str]) -> dict[str, int]:
+    """How often each arm was pretrained: once, or as often as any."""
+    found = dict(predictions.group_by("arm").agg(pl.col("pretraining").max() + 1).iter_rows())
+    most = max(found.values())
+    odd = [arm for arm in arms if found[arm] not in (1, most)]
+    if odd:
+        raise RunError(f"Arm {odd[0]!r} has {found[odd[0]]} pretrainings, and another arm {most}",
+                       expected="one, or as many as every other pretrained arm", remedy="run the curve again, which "
+                       "makes up what is missing")
+    return {arm: found[arm] for arm in arms}
+
+
+def _units(pretrainings: dict[str, int], fractions: list[float], seeds: list[int]) -> pl.DataFrame:
+    rows = [(arm, fraction, seed, pretraining) for arm, count in pretrainings.items()
+            for fraction in fractions for seed in seeds for pretraining in range(count)]
+    schema = {"arm": pl.String, "fraction": pl.Float64, "seed": pl.Int64, "pretraining": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_row_index("unit")
+
+
+def _places(units: pl.DataFrame, pretrainings: dict[str, int], shape: tuple[int, int]) -> np.ndarray:
+    """(A, F, S, R): which unit is whose; that of an arm with one pretraining stands for all R."""
+    most = max(pretrainings.values())
+    of_arm = [units.filter(pl.col("arm") == arm)["unit"].to_numpy().reshape(*shape, count)
+              for arm, count in pretrainings.items()]
+    return np.stack([np.broadcast_to(places, (*shape, most)) for places in of_arm])
 
 
 class _MeanOverFolds:
@@ -149,4 +182,5 @@ def _check_complete(placed: pl.DataFrame, units: pl.DataFrame, expected: int, fo
 
 def _named(unit: dict) -> str:
     share = f"{100 * unit['fraction']:.3g} % of the labels"
-    return f"Arm {unit['arm']!r} at {share}, seed {unit['seed']}, fold {unit['fold']}"
+    again = f", pretraining {unit['pretraining']}" if unit.get("pretraining") else ""
+    return f"Arm {unit['arm']!r} at {share}, seed {unit['seed']}{again}, fold {unit['fold']}"

@@ -18,7 +18,7 @@ from medssl.rng import stream
 
 SUMMARY = {"arm": pl.String, "fraction": pl.Float64, "train_patients": pl.Int64, "metric": pl.String,
            "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.Int64, "folds": pl.Int64,
-           "test_patients": pl.Int64, "test_cases": pl.Int64}
+           "test_patients": pl.Int64, "test_cases": pl.Int64, "pretrainings": pl.Int64}
 COMPARISON = {"arm": pl.String, "baseline": pl.String, "fraction": pl.Float64, "metric": pl.String,
               "difference": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64,
               "multiplier": pl.Float64, "multiplier_low": pl.Float64, "multiplier_high": pl.Float64}
@@ -68,9 +68,10 @@ def resampled(predictions: pl.DataFrame, experiment: Experiment) -> Scores:
 def summary(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     """A row an arm, fraction and metric; columns as in SUMMARY.
 
-    The mean over seeds and folds with its 95 % interval for new patients and new label seeds
-    (`metrics.intervals.over_patients_and_seeds`), clipped to the metric's range. Null where a metric is undefined (a
-    class is absent in every fold); low and high are null too with one seed, where no interval would be honest.
+    The mean over seeds, pretrainings and folds with its 95 % interval for new patients, new label seeds and, where
+    there are several, new pretrainings (`metrics.intervals.over_patients_and_seeds`), clipped to the metric's range.
+    Null where a metric is undefined (a class is absent in every fold); low and high are null too with one seed, where
+    no interval would be honest.
     """
     rows = []
     for metric, point in scores.point.items():
@@ -78,7 +79,7 @@ def summary(scores: Scores, experiment: Experiment) -> pl.DataFrame:
             for f, fraction in enumerate(scores.fractions):
                 found = _interval(scores, point[a, f], scores.bootstrap[metric][:, a, f], RANGES[family(metric)])
                 rows.append((arm, fraction, experiment.train_patients.get(fraction), metric, *_shown(found),
-                             len(scores.seeds), scores.folds, scores.patients, scores.cases))
+                             len(scores.seeds), scores.folds, scores.patients, scores.cases, scores.pretrainings[arm]))
     return pl.DataFrame(rows, schema=SUMMARY, orient="row")
 
 
@@ -142,7 +143,7 @@ def _compared(scores: Scores, metric: str, arm: str, baseline: str, rng: np.rand
     found = [_interval(scores, sign * (ours[f] - theirs[f]), sign * (our_draws[:, f] - their_draws[:, f]))
              for f in range(len(scores.fractions))]
     p = np.array([interval.p_value() for interval in found])
-    times = label_multiplier(scores.fractions, sign * ours.mean(axis=-1), sign * theirs.mean(axis=-1))
+    times = label_multiplier(scores.fractions, sign * ours.mean(axis=(-2, -1)), sign * theirs.mean(axis=(-2, -1)))
     low = high = [None] * len(times)
     if all(interval.dof for interval in found):
         draws = joint_draws(sign * np.stack([our_draws, their_draws], axis=1), rng)

@@ -47,9 +47,22 @@ class Teller:
         row = self.any_row
         tested = f"{_count(row['test_patients'], 'test patient')} ({_count(row['test_cases'], 'case')})"
         folds = f" in {row['folds']} folds" if row["folds"] > 1 else ""
-        covers = ("The 95 % intervals cover new patients and new label seeds, not a second pretraining run."
-                  if row["low"] is not None else "No interval is given.")
-        return f"Every point is the mean over {_count(row['seeds'], 'label seed')}, judged on {tested}{folds}. {covers}"
+        covers = self._covered() if row["low"] is not None else "No interval is given."
+        return (f"Every point is the mean over {_count(row['seeds'], 'label seed')}{self._pretrained()}, "
+                f"judged on {tested}{folds}. {covers}")
+
+    def _pretrained(self) -> str:
+        """How many pretrainings stand behind which arms, where anything was pretrained again."""
+        often = [arm for arm in self.arms if self.points[arm, self.fractions[0]]["pretrainings"] > 1]
+        if not often:
+            return ""
+        number = self.points[often[0], self.fractions[0]]["pretrainings"]
+        return f" (and over {number} pretrainings of {listed([self.experiment.label(arm) for arm in often])})"
+
+    def _covered(self) -> str:
+        if self._pretrained():
+            return "The 95 % intervals cover new patients, new label seeds and new pretrainings of these."
+        return "The 95 % intervals cover new patients and new label seeds, not a second pretraining run."
 
     def against_baseline(self, arm: str) -> list[str]:
         shown = [test for test in self.tests[arm] if test["p_holm"] < LEVEL]

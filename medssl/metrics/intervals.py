@@ -1,4 +1,4 @@
-"""Intervals that cover both the patients who were tested and the label seeds that were trained on."""
+"""Intervals that cover the patients who were tested, the label seeds that were trained on, and the pretrainings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def patient_weights(patient_ids: ArrayLike, rng: np.random.Generator, draws: int
 
 def over_patients_and_seeds(scores: ArrayLike, bootstrap: ArrayLike, *, patients: int | None = None, strata: int = 1,
                             clip: tuple[float, float] | None = None) -> Interval:
-    """95 % t interval of the mean score, for new patients and new label seeds alike.
+    """95 % t interval of the mean score, for new patients, new label seeds and new pretrainings alike.
 
     The model: seed s, tested on P patients, scores
 
@@ -67,32 +67,49 @@ def over_patients_and_seeds(scores: ArrayLike, bootstrap: ArrayLike, *, patients
     alone is too small; their sum is V + var(c)/(S P), never too small in expectation, and hardly too large since the
     term counted twice is the smallest. Degrees of freedom by Welch-Satterthwaite: S - 1 and P - strata.
 
+    With R pretrainings, each finetuned under every label seed, the model and its variance become
+
+        x_sr = mu + a_s + d_r + e_sr + mean_p(b_p) + mean_p(c_ps) + mean_p(g_pr) + mean_p(h_psr)
+
+        V = var(a)/S + var(d)/R + var(e)/(S R) + var(b)/P + var(c)/(S P) + var(g)/(R P) + var(h)/(S R P)
+
+    with d the luck of a pretraining. A third estimate joins the two: the sample variance over r of the mean over seeds,
+    over R, which is var(d)/R + var(e)/(S R) + var(g)/(R P) + var(h)/(S R P), with R - 1 degrees of freedom. The sum is
+    again V and some of its interactions once more. What is not pretrained is the same under every r and has no such
+    term; its difference from what is has the whole of the other's.
+
     One seed tells nothing of a: no interval is honest then, and it is (-inf, inf) with dof 0, rather than one that
     covers the patients only. The same for a single patient. A score that is perfect in every draw has no bootstrap
     variance: an interval at the edge of a metric's range is too narrow.
 
     Args:
-        scores: (S,), one a label seed, all on the same test patients.
-        bootstrap: (B, S), the same scores under B draws of patients, shared by the seeds.
+        scores: (S,), one a label seed, all on the same test patients; or (S, R), and one a pretraining. Of a single
+            pretraining nothing is known of d: the interval does not cover another.
+        bootstrap: (B, S) or (B, S, R), the same scores under B draws of patients, shared by them all.
         patients: how many were drawn from; corrects the bootstrap's variance for its P, and gives its degrees of
             freedom. None means many.
         strata: groups of patients that were drawn from separately (folds).
         clip: range of the metric, where low and high are to stay inside it.
     """
     scores, bootstrap = np.asarray(scores, dtype=np.float64), np.asarray(bootstrap, dtype=np.float64)
-    if scores.ndim != 1 or bootstrap.shape != (len(bootstrap), len(scores)) or len(bootstrap) < 2:
-        raise MedsslError(f"scores {scores.shape} and bootstrap {bootstrap.shape}", expected="(S,) and (B, S), B >= 2")
+    if scores.ndim not in (1, 2) or bootstrap.shape != (len(bootstrap), *scores.shape) or len(bootstrap) < 2:
+        raise MedsslError(f"scores {scores.shape} and bootstrap {bootstrap.shape}",
+                          expected="(S,) and (B, S), or (S, R) and (B, S, R), B >= 2")
     if not (np.isfinite(scores).all() and np.isfinite(bootstrap).all()):
         raise MedsslError("scores hold NaN or infinity", expected="a metric that is defined for every seed and draw")
     mean, seeds = float(scores.mean()), len(scores)
     patient_dof = math.inf if patients is None else patients - strata
     if seeds < 2 or patient_dof < 1:
         return _clipped(Interval(mean, -math.inf, math.inf, 0.0, math.inf), clip)
+    scores, bootstrap = scores.reshape(seeds, -1), bootstrap.reshape(len(bootstrap), -1)
     from_patients = float(bootstrap.mean(axis=1).var(ddof=1)) * (1 if patients is None else patients / patient_dof)
-    from_seeds = float(scores.var(ddof=1)) / seeds
-    spread = from_patients**2 / patient_dof + from_seeds**2 / (seeds - 1)
-    dof = (from_patients + from_seeds) ** 2 / spread if spread > 0 else math.inf
-    error = math.sqrt(from_patients + from_seeds)
+    parts = [(from_patients, patient_dof)]
+    parts += [(float(means.var(ddof=1)) / len(means), len(means) - 1)
+              for means in (scores.mean(axis=1), scores.mean(axis=0)) if len(means) > 1]
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / part_dof for part, part_dof in parts)
+    dof = variance**2 / spread if spread > 0 else math.inf
+    error = math.sqrt(variance)
     half = error * float(stdtrit(dof, 0.975))
     return _clipped(Interval(mean, mean - half, mean + half, dof, error), clip)
 

@@ -203,8 +203,10 @@ def _ranked_picture(curve: Curve) -> Picture | None:
 
 def _facts(curve: Curve) -> list[tuple[str, str]]:
     rows = curve.summary.filter(pl.col("metric") == curve.head.primary)
-    names = {"test_patients": "test patients", "test_cases": "test cases", "seeds": "seeds", "folds": "folds"}
-    return [("arms", str(len(curve.arms))), *((label, words.span(rows[column])) for column, label in names.items())]
+    names = {"test_patients": "test patients", "test_cases": "test cases", "seeds": "seeds", "folds": "folds",
+             "pretrainings": "pretrainings an arm"}
+    return [("arms", str(len(curve.arms))),
+            *((label, words.span(rows[column])) for column, label in names.items() if column in rows.columns)]
 
 
 def _curve_alt(curve: Curve) -> str:

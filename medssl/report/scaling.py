@@ -37,8 +37,11 @@ def scaling_part(curve: Curve) -> Scaling | None:
     if not curve.head.scaling:
         return None
     name = words.sentence(curve.metric_name(curve.head.primary))
-    caption = (f"{name} against sizes of the pretraining, with {words.LEVEL} intervals over patients and label seeds. "
-               "Behind each point is one pretraining a fold, and how another would differ is not in them.")
+    caption = f"{name} against sizes of the pretraining, with {words.LEVEL} intervals over patients and label seeds"
+    if curve.recipe.get("pretrainings", 1) > 1:
+        caption += f", and over the {curve.recipe['pretrainings']} pretrainings a fold behind each point."
+    else:
+        caption += ". Behind each point is one pretraining a fold, and how another would differ is not in them."
     told = [axis.told for axis in curve.head.scaling]
     picture = drawn(lambda narrow: scaling_figure(curve, narrow), f"{caption} {' '.join(told)}", caption)
     return Scaling(told, picture, scaling_table(curve))

@@ -93,7 +93,7 @@ class Ranked:
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """With the most labels. limits: a row an arm, quantity and measure (bias, lower, upper) with mean, low and high;
-    cases: arm, name, target and prediction of every case, by the first label seed."""
+    cases: arm, name, target and prediction of every case, by the first label seed and pretraining."""
 
     limits: pl.DataFrame
     cases: pl.DataFrame
@@ -248,7 +248,8 @@ def _read_agreement(folder: Path, remedy: str) -> Agreement | None:
     limits = _read_table(folder / "agreement.parquet", ("arm", "name", "measure", "mean", "low", "high"), remedy)
     shown = ["arm", "name", "target", "prediction"]
     every = _read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
-    cases = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
+    every = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
+    cases = every.filter(pl.col("pretraining") == 0) if "pretraining" in every.columns else every
     return Agreement(limits, cases.select(shown))
 
 

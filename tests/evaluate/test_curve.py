@@ -163,6 +163,41 @@ def test_cross_validation_judges_every_training_patient_and_opens_no_other(discs
     assert "the test split stayed unopened" in json.loads((tmp_path / "curve.json").read_text())["protocol"]
 
 
+def test_what_pretrains_is_done_for_each_pretraining_and_all_else_once(done, discs, tmp_path):
+    run_curve(recipe(discs, pretrainings=2), tmp_path, 1, quiet)
+    points = table(tmp_path, "points").filter(metric="auroc")
+    again = dict(points.group_by("arm").agg(pl.col("pretraining").n_unique()).iter_rows())
+    assert again == {"scratch": 1, "ssl": 2, "frozen": 2, "random": 1, "pixels": 1}
+    one = table(done, "predictions")
+    assert table(tmp_path, "predictions").filter(pretraining=0).equals(one), "the first is what a single one was"
+    seeds = [json.loads((tmp_path / f"pretrain/ssl-k0{again}/provenance.json").read_text())["seed"]
+             for again in ("", "-p1")]
+    assert seeds == [0, 1]
+    for arm in ("ssl", "frozen"):
+        first, second = (points.filter(arm=arm, pretraining=again)["value"].to_list() for again in (0, 1))
+        assert first != second
+    told = dict(table(tmp_path, "summary").filter(metric="auroc").select("arm", "pretrainings").unique().iter_rows())
+    assert told == again
+    assert "2 pretrainings" in json.loads((tmp_path / "curve.json").read_text())["protocol"]
+
+
+def test_a_curve_of_before_pretrainings_were_counted_goes_on(done, discs, tmp_path):
+    old = shutil.copytree(done, tmp_path / "old")
+    for path in (old / "points").rglob("*.json"):
+        told = json.loads(path.read_text())
+        del told["pretraining"]
+        path.write_text(json.dumps(told))
+        pl.read_parquet(path.with_suffix(".parquet")).drop("pretraining").write_parquet(path.with_suffix(".parquet"))
+    kept = [line for line in (old / "recipe.yaml").read_text().splitlines() if not line.startswith("pretrainings:")]
+    (old / "recipe.yaml").write_text("\n".join(kept))
+    before = times(old)
+    run_curve(recipe(discs), old, 1, quiet)
+    assert times(old) == before
+    for name in TABLES:
+        expected = table(done, name)
+        assert table(old, name).select(expected.columns).equals(expected)
+
+
 @pytest.mark.parametrize("task", [{"name": "segment"}, {"name": "regress", "label": "Radius"}])
 def test_other_tasks_on_pictures(discs, tmp_path, task):
     arms = recipe(discs).model_dump()["arms"]

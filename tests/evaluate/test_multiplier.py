@@ -54,13 +54,21 @@ def test_monotone_is_isotonic_regression():
 @pytest.mark.parametrize("seeds", [2, 3, 10])
 def test_draws_of_a_mean_have_the_t_interval_over_seeds(seeds):
     scores = stream("joint", seeds).normal(size=seeds)
-    means = joint_draws(np.tile(scores, (40_000, 1)), stream("draws"))
+    means = joint_draws(np.tile(scores[:, None], (40_000, 1, 1)), stream("draws"))
     half = t.ppf(0.975, seeds - 1) * scores.std(ddof=1) / seeds**0.5
     low, high = np.quantile(means, [0.025, 0.975])
     assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.05 * half)
 
 
+def test_draws_of_a_mean_have_the_t_interval_over_pretrainings_too():
+    scores = stream("joint pretrainings").normal(size=4)
+    means = joint_draws(np.tile(scores, (40_000, 3, 1)), stream("draws"))
+    half = t.ppf(0.975, 3) * scores.std(ddof=1) / 2
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.05 * half)
+
+
 def test_draws_keep_what_the_curves_have_in_common():
-    shared = stream("shared").normal(size=(500, 1, 4))
+    shared = stream("shared").normal(size=(500, 1, 4, 3))
     means = joint_draws(np.concatenate([shared, shared + 1], axis=1), stream("draws"))
     np.testing.assert_allclose(means[:, 1] - means[:, 0], 1)

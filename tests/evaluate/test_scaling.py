@@ -23,7 +23,7 @@ MODEL = Axis("model", ["tiny", "small", "base"], [0.116304, 0.8, 6.34], [100, 10
 def told(*tests: tuple[float, float | None], axis: Axis = MODEL) -> str:
     """Of a difference and its corrected p at each fraction; without a p there is no interval either."""
     fractions = [0.1, 1.0][: len(tests)]
-    points = [(arm, fraction, None, "auroc", 0.7, 0.6, 0.8, 10, 1, 120, 236)
+    points = [(arm, fraction, None, "auroc", 0.7, 0.6, 0.8, 10, 1, 120, 236, 1)
               for arm in axis.arms for fraction in fractions]
     ends = [(axis.arms[-1], axis.arms[0], fraction, "auroc", difference, None if p is None else difference - 0.03,
              None if p is None else difference + 0.03, p, 1.0 if p is None else p, 1.0, 1.0, 1.0)

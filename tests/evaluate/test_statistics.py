@@ -115,6 +115,38 @@ def test_the_difference_is_paired_by_patient_and_seed():
     assert ((tests["high"] - tests["low"]) < 0.08).all()
 
 
+def test_pretrainings_widen_what_they_scatter_and_leave_the_baseline_as_it_is():
+    rng = stream("scattered")
+    target = np.ones(80)
+    hard = np.repeat(0.1 * rng.normal(size=40), 2)
+
+    def unit(arm, seed, pretraining, level):
+        dice = level + hard + 0.02 * rng.normal(size=80)
+        return table(arm, 1.0, seed, target, dice, pretraining=np.full(80, pretraining))
+
+    scratch = [unit("scratch", seed, 0, 0.5) for seed in range(4)]
+    first = [unit("mae", seed, 0, 0.6) for seed in range(4)]
+    others = [unit("mae", seed, again, 0.6 + luck) for seed in range(4) for again, luck in ((1, 0.1), (2, -0.1))]
+    one, three = (resampled(pl.concat(parts), TWO) for parts in (scratch + first, scratch + first + others))
+    assert three.pretrainings == {"scratch": 1, "mae": 3}
+    before, after = (summary(scores, TWO).filter(metric="dice") for scores in (one, three))
+    columns = ["mean", "low", "high", "pretrainings"]
+    assert after.filter(arm="scratch").select(columns).row(0) == pytest.approx(
+        before.filter(arm="scratch").select(columns).row(0))
+    assert comparison(one, TWO).filter(metric="dice")["p"].item() < 0.05
+    tested = comparison(three, TWO).filter(metric="dice")
+    assert tested["difference"].item() == pytest.approx(0.1, abs=0.02)
+    assert tested["low"].item() < 0 < tested["high"].item()
+
+
+def test_an_arm_with_some_of_the_pretrainings_is_named():
+    base = finding_experiment(stream("some"), arms=("scratch", "mae", "simsiam"))
+    again = [base.filter(arm=arm).with_columns(pretraining=pl.lit(number))
+             for arm, number in (("mae", 1), ("mae", 2), ("simsiam", 1))]
+    with pytest.raises(RunError, match="Arm 'simsiam' has 2 pretrainings, and another arm 3"):
+        resampled(pl.concat([base.with_columns(pretraining=pl.lit(0)), *again]), Experiment("classify"))
+
+
 # ---- scores
 
 
@@ -150,7 +182,7 @@ def test_scores_are_those_of_scikit_learn_with_uncertain_cases_left_out():
         expected["auprc"].append(np.mean([average_precision_score(n["target"], n["prediction"]) for n in names]))
         assert score_unit("classify", unit)["auroc"] == pytest.approx(expected["auroc"][-1])
     for metric, values in expected.items():
-        np.testing.assert_allclose(scores.at(metric, "mae")[0][0], values, atol=1e-12)
+        np.testing.assert_allclose(scores.at(metric, "mae")[0][0, :, 0], values, atol=1e-12)
     means = summary(scores, Experiment("classify")).filter(arm="mae", fraction=0.1, metric="auroc")
     assert means["mean"].item() == pytest.approx(np.mean(expected["auroc"]))
     assert means.schema == SUMMARY
@@ -213,7 +245,7 @@ def test_a_rare_finding_has_an_interval_although_some_draws_hold_none():
     target[:4] = 1
     predictions = pl.concat([table("a", 1.0, seed, target, target + rng.normal(size=80)) for seed in range(3)])
     scores = resampled(predictions, Experiment("classify"))
-    assert scores.bootstrap["auroc"].shape == (DRAWS, 1, 1, 3)
+    assert scores.bootstrap["auroc"].shape == (DRAWS, 1, 1, 3, 1)
     assert (scores.bootstrap["auroc"] > 0.3).all()
 
 

@@ -48,6 +48,59 @@ def test_covers_new_patients_and_new_seeds_where_patients_alone_do_not(patient_s
         assert patients_only / experiments < covered / experiments - 0.05
 
 
+SEEDS, PRETRAININGS, PATIENTS = 3, 3, 60
+
+
+def crossed(rng, *, seed_sd=0.1, pretraining_sd=0.1, patient_sd=0.5):
+    """Outcomes (P, S, R) about 0: luck of patients, seeds and pretrainings, and of each pair of them."""
+    p, s, r = PATIENTS, SEEDS, PRETRAININGS
+    return (patient_sd * rng.normal(size=(p, 1, 1)) + seed_sd * rng.normal(size=(1, s, 1))
+            + pretraining_sd * rng.normal(size=(1, 1, r)) + 0.03 * rng.normal(size=(1, s, r))
+            + 0.2 * rng.normal(size=(p, s, 1)) + 0.2 * rng.normal(size=(p, 1, r)) + 0.3 * rng.normal(size=(p, s, r)))
+
+
+def covers(outcomes, draws):
+    interval = over_patients_and_seeds(outcomes.mean(axis=0), np.tensordot(draws, outcomes, 1), patients=PATIENTS)
+    return interval.low <= 0 <= interval.high
+
+
+@pytest.mark.parametrize("luck", [{}, {"seed_sd": 0.0}, {"pretraining_sd": 0.0}, {"patient_sd": 1.0},
+                                  {"pretraining_sd": 0.3, "patient_sd": 0.1}])
+def test_covers_new_pretrainings_too(luck):
+    rng = stream("pretrainings", str(luck))
+    draws = patient_weights(np.arange(PATIENTS), rng, 300) / PATIENTS
+    assert np.mean([covers(crossed(rng, **luck), draws) for _ in range(2000)]) >= 0.93
+
+
+def test_pretraining_that_brings_nothing_is_called_nothing_beside_a_baseline_without_any():
+    """Paired with a baseline that meets the same patients and seeds and is the same under every pretraining."""
+    rng, found, blind = stream("nothing"), [], []
+    draws = patient_weights(np.arange(PATIENTS), rng, 300) / PATIENTS
+    for _ in range(600):
+        shared = 0.5 * rng.normal(size=(PATIENTS, 1, 1)) + 0.1 * rng.normal(size=(1, SEEDS, 1))
+        baseline = shared + 0.3 * rng.normal(size=(PATIENTS, SEEDS, 1))
+        difference = shared + crossed(rng, patient_sd=0.1, seed_sd=0.02, pretraining_sd=0.15) - baseline
+        found.append(covers(difference, draws))
+        blind.append(covers(difference[..., :1], draws))
+    assert np.mean(found) >= 0.93
+    assert np.mean(blind) < 0.85, "one pretraining says nothing of another"
+
+
+def test_what_is_the_same_under_every_pretraining_has_the_interval_of_one():
+    scores = np.array([0.7, 0.74, 0.78])
+    bootstrap = scores + 0.01 * stream("same").normal(size=(50, 3))
+    three = over_patients_and_seeds(np.tile(scores[:, None], 3), np.tile(bootstrap[..., None], 3), patients=40)
+    one = over_patients_and_seeds(scores, bootstrap, patients=40)
+    assert (three.low, three.high, three.dof) == pytest.approx((one.low, one.high, one.dof))
+
+
+def test_with_nothing_but_the_luck_of_pretraining_it_is_the_t_test_over_pretrainings():
+    scores = np.tile([0.7, 0.74, 0.78, 0.71], (3, 1))
+    interval = over_patients_and_seeds(scores, np.tile(scores, (10, 1, 1)))
+    exact = ttest_1samp(scores[0], 0).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+
+
 def test_with_no_patient_noise_it_is_the_t_test_over_seeds():
     scores = np.array([0.7, 0.74, 0.78, 0.71])
     interval = over_patients_and_seeds(scores, np.tile(scores, (10, 1)))
