@@ -277,15 +277,29 @@ def probe(recipe: Recipe, overrides: Overrides = None,
 def curve(
     recipe: Recipe, overrides: Overrides = None, out: Out = None,
     workers: Annotated[int | None, typer.Option(help="Processes on a CPU; by default one a core.")] = None,
+    share: Annotated[str | None, typer.Option(help="Does a share of the points, such as 3/16, beside other shares on "
+                                              "any machine; the same command without it concludes.")] = None,
+    slurm: Annotated[int | None, typer.Option(min=1, help="Writes curve.sbatch, an array of so many shares, and starts "
+                                                          "nothing.")] = None,
 ) -> None:
     """Arms × label fractions × seeds, with 95 % intervals and a verdict. Stopped, it goes on where it was.
 
     Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.mae.init=runs/mae
     """
     from medssl.demo import curve_with_report
+    from medssl.evaluate.points import run_share
+    from medssl.evaluate.shares import Share, write_sbatch
     from medssl.recipe import load_recipe
+    from medssl.train.bar import Bar
 
     config, folder = load_recipe(recipe, "curve", overrides), out or _run_folder(recipe)
+    if slurm:
+        given = [] if workers is None else ["--workers", str(workers)]
+        print(write_sbatch(folder, slurm, ["curve", str(recipe), *(overrides or []), "--out", str(folder), *given]))
+        return
+    if share:
+        print(f"{run_share(config, folder, Share.read(share), workers, Bar)} points of {folder} are done by this share")
+        return
     for sentence in curve_with_report(config, folder, workers):
         print(sentence)
     print(folder / "report.html")

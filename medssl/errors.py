@@ -8,6 +8,7 @@ MedsslError
 ├── LeakageError          a patient in two splits, or judged by a model that saw them
 ├── ConfigError           every mistake in a recipe or card, reported together
 ├── RunError              a run folder, or weights, that are missing, unfinished or do not fit
+│   └── InUse            a run folder that another process works in
 ├── TrainingError         a run that cannot go on: NaN, divergence, collapse, out of memory
 └── Stopped               a run that was asked to stop, by a signal, and can go on
 """
@@ -68,6 +69,10 @@ class ConfigError(MedsslError):
 
 
 class RunError(MedsslError):
+    pass
+
+
+class InUse(RunError):
     pass
 
 

@@ -14,12 +14,14 @@ import torch
 
 from medssl.data.pool import cores, worker_pool
 from medssl.data.source import Data, open_data
+from medssl.errors import InUse
 from medssl.evaluate.choice import choose_lr
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import predict
 from medssl.evaluate.probe import probes
+from medssl.evaluate.shares import Share
 from medssl.models.start import Start, open_start
 from medssl.rng import torch_seed
 from medssl.tasks import LabelledModel
@@ -35,7 +37,13 @@ from medssl.train.build import (
 from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import fitted_objective, pretrain
-from medssl.train.run import begin_run, finish_run, held, open_run, read_provenance
+from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance
+
+HOW = ("finetune", "probe", "pixels")
+PAUSE = 5.0
+"""Seconds between looks at a pretraining that another share does."""
+PointStart = tuple[str, int, int]
+"""Arm, fold and pretraining."""
 
 
 def run_curve(
@@ -49,38 +57,88 @@ def run_curve(
         data: the opened `config.data`, where the caller has it already.
     """
     began = time.monotonic()
-    if data is None:
-        with bar("prepare") as progress:
-            data = open_data(config.data, progress)
+    data = data or _opened(config, bar)
     with held(out):
-        return _run(Curve(config, out, data), workers or cores(), bar, began)
+        curve = Curve(config, out, data)
+        _open(curve)
+        _pretrain(curve, [start for start in _starts(curve) if curve.config.arms[start[0]].pretrain], bar)
+        _do(curve, curve.points(*HOW), workers or cores(), bar)
+        finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
+        return conclude(curve)
 
 
-def _run(curve: Curve, workers: int, bar: Callable[..., object], began: float) -> list[str]:
+def run_share(
+    config: CurveConfig, out: Path, share: Share, workers: int | None, bar: Callable[..., object],
+    data: Data | None = None,
+) -> int:
+    """Does a share of the points, and the pretrainings that they start from, beside others who do theirs; concludes
+    nothing. Returns how many points the share has. Arguments as `run_curve`."""
+    data = data or _opened(config, bar)
+    with held(out, beside_others=True), held(out / "shares" / f"{share.number}-of-{share.count}"):
+        curve = Curve(config, out, data)
+        with one_at_a_time(out):
+            _open(curve)
+        points = share.of(curve.points(*HOW))
+        needed = {point.start for point in points if not curve.is_done(point)}
+        starts = [start for start in share.turned(_starts(curve)) if start in needed]
+        others = _pretrain(curve, starts, bar, beside_others=True)
+        _do(curve, [point for point in points if point.start not in others], workers or cores(), bar)
+        while others := _pretrain(curve, others, bar, beside_others=True):
+            time.sleep(PAUSE)
+        _do(curve, points, workers or cores(), bar)
+        return len(points)
+
+
+def _opened(config: CurveConfig, bar) -> Data:
+    with bar("prepare") as progress:
+        return open_data(config.data, progress)
+
+
+def _open(curve: Curve) -> None:
+    """Makes the curve's folder, or finds it; refuses what cannot be done."""
     config, out = curve.config, curve.out
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
     begin_run(out, starts=read_provenance(out).get("starts", {}) | _check_arms(curve))
-    _pretrain_arms(curve, bar)
-    _run_probes(curve, bar)
-    _run_finetunes(curve, workers, bar)
-    finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
-    return conclude(curve)
 
 
-def _pretrain_arms(curve: Curve, bar) -> None:
-    for arm, settings in curve.config.arms.items():
-        if settings.pretrain is None:
-            continue
-        data = curve.data.read_as(settings.pretrain.data)
-        for fold, again in product(curve.folds, range(curve.config.pretrainings)):
-            seed, run = curve.pretrain_seed(arm, fold.index, again), curve.weights(arm, fold.index, again)
-            recipe = settings.pretrain.model_copy(update={"seed": seed, "data": data.config})
-            which = _which("fold", fold.index, len(curve.folds)) + _which("time", again, curve.config.pretrainings)
-            with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
-                pretrain(recipe, run, fold.train, data, progress)
-            refuse_seen(open_start(run), curve.data, fold.judged)
+def _do(curve: Curve, points: list[Point], workers: int, bar) -> None:
+    """Those that are not done."""
+    todo = [point for point in points if not curve.is_done(point)]
+    _run_probes(curve, [point for point in todo if curve.config.arms[point.arm].how != "finetune"], bar)
+    _run_finetunes(curve, [point for point in todo if curve.config.arms[point.arm].how == "finetune"], workers, bar)
+
+
+def _starts(curve: Curve) -> list[PointStart]:
+    """Everything that points start from."""
+    return list(product(curve.config.arms, (fold.index for fold in curve.folds), range(curve.config.pretrainings)))
+
+
+def _pretrain(curve: Curve, starts: list[PointStart], bar, beside_others: bool = False) -> list[PointStart]:
+    """The pretrainings that these starts need, and those among them at which another share is at work."""
+    busy = []
+    for start in starts:
+        try:
+            _pretrain_one(curve, *start, bar)
+        except InUse:
+            if not beside_others:
+                raise
+            busy.append(start)
+    return busy
+
+
+def _pretrain_one(curve: Curve, arm: str, index: int, again: int, bar) -> None:
+    arm = curve.config.arms[arm].weights_of or arm
+    settings, fold, run = curve.config.arms[arm], curve.folds[index], curve.weights(arm, index, again)
+    if settings.pretrain is None:
+        return
+    data = curve.data.read_as(settings.pretrain.data)
+    recipe = settings.pretrain.model_copy(update={"seed": curve.pretrain_seed(arm, index, again), "data": data.config})
+    which = _which("fold", index, len(curve.folds)) + _which("time", again, curve.config.pretrainings)
+    with bar(f"pretrain {arm}{which}", recipe.train.steps) as progress:
+        pretrain(recipe, run, fold.train, data, progress)
+    refuse_seen(open_start(run), curve.data, fold.judged)
 
 
 def _which(what: str, index: int, count: int) -> str:
@@ -126,23 +184,24 @@ def _tried(curve: Curve, arm: str, start: Start | None) -> str:
     return ""
 
 
-def _run_probes(curve: Curve, bar) -> None:
-    todo = [point for point in curve.points("probe", "pixels") if not curve.is_done(point)]
-    todo.sort(key=lambda point: (point.start, point))
+def _run_probes(curve: Curve, todo: list[Point], bar) -> None:
     if not todo:
         return
     with bar("probes", len(todo)) as progress:
         done = 0
         for start, group in groupby(sorted(todo, key=lambda point: point.start), key=lambda point: point.start):
-            began, points = time.monotonic(), list(group)
+            began, missing = time.monotonic(), set(group)
+            # all that start alike, since what is solved together agrees to the last bit only if it is always the same
+            points = [point for point in curve.points("probe", "pixels") if point.start == start]
             train_features, judged_features = _features(curve, *start)
             labelled, judged = curve.labelled(points[0].fold), curve.judged_cases(points[0].fold)
             subsets = [labelled["case_id"].is_in(curve.labelled_cases(point)["case_id"].to_list()).to_numpy()
                        for point in points]
             found = probes(curve.config.task, train_features, labelled, subsets, judged_features, judged)
             for point, predictions in zip(points, found, strict=True):
-                curve.save(point, predictions, (time.monotonic() - began) / len(points))
-            done += len(points)
+                if point in missing:
+                    curve.save(point, predictions, (time.monotonic() - began) / len(points))
+            done += len(missing)
             progress(done, len(todo))
 
 
@@ -158,8 +217,7 @@ def _features(curve: Curve, arm: str, fold: int, pretraining: int) -> tuple[np.n
     return tuple(pooled_features(encoder, curve.data, part, config.augment, config.train.precision) for part in cases)
 
 
-def _run_finetunes(curve: Curve, workers: int, bar) -> None:
-    todo = [point for point in curve.points("finetune") if not curve.is_done(point)]
+def _run_finetunes(curve: Curve, todo: list[Point], workers: int, bar) -> None:
     if not todo:
         return
     with bar("finetune", len(todo)) as progress:

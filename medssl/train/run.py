@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import reduce
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 import medssl
 from medssl.config import Config
-from medssl.errors import RunError
+from medssl.errors import InUse, RunError
 from medssl.files import clear_drafts, write_whole
 from medssl.train.how import HowConfig
 
@@ -57,10 +57,12 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """RunError while another process works in the folder. Whichever way a process ends, the system lets go for it.
+def held(folder: Path, beside_others: bool = False) -> Iterator[None]:
+    """InUse while another process works in the folder. Whichever way a process ends, the system lets go for it.
 
     A finished run on a disk that is read-only needs nobody to hold it.
+
+    beside_others: those who say so, too, may work in it at the same time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,14 +74,24 @@ def held(folder: Path) -> Iterator[None]:
         return
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if beside_others else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"Another process works in {folder}", expected="one at a time",
+            raise InUse(f"Another process works in {folder}", expected="one at a time",
                            remedy="wait for it or stop it, or give another --out") from None
         except OSError:  # a file system without locks
             pass
-        for place in (folder, folder / "checkpoints"):
-            clear_drafts(place)
+        if not beside_others:
+            for place in (folder, folder / "checkpoints"):
+                clear_drafts(place)
+        yield
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Waits while another of those who work beside each other is in here, too."""
+    with (folder / ".turn").open("a") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

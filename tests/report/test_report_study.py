@@ -146,8 +146,8 @@ def test_agreement_is_drawn_and_told(make_curve, tmp_path):
     folder, rng = make_curve("regress"), stream("agreement")
     truth = rng.normal(50, 12, 40)
     rows = [pl.DataFrame({"arm": arm, "fraction": fraction, "seed": seed, "pretraining": 0, "fold": 0, "name": "EF",
-                          "target": truth, "prediction": truth + rng.normal(bias, 5, 40), "case_id": [f"c{n}" for n in range(40)],
-                          "patient_id": [f"p{n // 2}" for n in range(40)]})
+                          "target": truth, "prediction": truth + rng.normal(bias, 5, 40),
+                          "case_id": [f"c{n}" for n in range(40)], "patient_id": [f"p{n // 2}" for n in range(40)]})
             for arm, bias in (("scratch", 0), ("mae", 4)) for fraction in (0.1, 1.0) for seed in range(3)]
     predictions = pl.concat(rows)
     predictions.write_parquet(folder / "predictions.parquet")
