@@ -29,7 +29,10 @@ class Terminal:
                  caplog: pytest.LogCaptureFixture) -> None:
         self.folder, self._patch, self._capsys, self._caplog = folder, monkeypatch, capsys, caplog
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MEDSSL_KEY_FILE", str(folder / "pseudonym.key"))
+        key = folder / "pseudonym.key"
+        key.touch(0o600)
+        key.write_bytes(bytes(range(32)))  # the same people by the same names in every run
+        monkeypatch.setenv("MEDSSL_KEY_FILE", str(key))
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         """Exit status, standard output, standard error (with the warnings that pytest catches on their way there)."""
