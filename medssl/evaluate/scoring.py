@@ -1,6 +1,7 @@
 """From predictions to metrics: what each kind of task is scored by, for many models and many patient draws at once.
 
-classify  auroc (mean over the names with both classes present), auroc/<name>, auprc (the same mean)
+classify  auroc (mean over the names with both classes present), auroc/<name>; auprc, sensitivity (at SPECIFICITY) and,
+          of probabilities, ece and brier (the same mean)
 segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice. Where each
           judged case says its spacing, hd95 and assd, mm, likewise, from rows named hd95/<region> and assd/<region>
 regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names; auroc/<name> < <bound> of
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,9 +26,11 @@ from medssl.tasks import TaskConfig
 TaskKind = Literal["classify", "segment", "regress"]
 
 PRIMARY: dict[TaskKind, str] = {"classify": "auroc", "segment": "dice", "regress": "mae"}
-RANGES = {"auroc": (0, 1), "auprc": (0, 1), "dice": (0, 1), "hd95": (0, math.inf), "assd": (0, math.inf),
+RANGES = {"auroc": (0, 1), "auprc": (0, 1), "sensitivity": (0, 1), "ece": (0, 1), "brier": (0, 1),
+          "dice": (0, 1), "hd95": (0, math.inf), "assd": (0, math.inf),
           "mae": (0, math.inf), "rmse": (0, math.inf), "r2": (-math.inf, 1)}
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "hd95", "assd"})
+SPECIFICITY = 0.9
+LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields
@@ -124,8 +128,18 @@ def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
 
 def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
     by_name = {f"auroc/{name}": values for name, values in _by_name(classify.auroc, rows, predictions, counts)}
-    precision = (values for _, values in _by_name(classify.auprc, rows, predictions, counts))
-    return {"auroc": _macro(by_name.values()), **by_name, "auprc": _macro(precision)}
+    others = {"auprc": classify.auprc, "sensitivity": partial(classify.sensitivity_at, specificity=SPECIFICITY)}
+    if predictions.min() >= 0 and predictions.max() <= 1:
+        others |= {"ece": _of_both(classify.ece), "brier": _of_both(classify.brier)}
+    means = {name: _macro(values for _, values in _by_name(metric, rows, predictions, counts))
+             for name, metric in others.items()}
+    return {"auroc": _macro(by_name.values()), **by_name, **means}
+
+
+def _of_both(metric: Callable) -> Callable:
+    """The metric, NaN where a class is absent: all metrics are then means over the same names."""
+    return lambda target, prediction, weights: metric(target, prediction, weights) + 0 * classify.auroc(
+        target, prediction, weights)
 
 
 def _segment(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:

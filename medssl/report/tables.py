@@ -21,10 +21,13 @@ SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low",
                    "test_patients", "test_cases")
 COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
                       "multiplier", "multiplier_low", "multiplier_high")
-METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "dice": "Dice", "hd95": "HD95",
+METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "sensitivity": "sensitivity at 90 % specificity",
+                "ece": "calibration error (ECE)", "brier": "Brier score", "dice": "Dice", "hd95": "HD95",
                 "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 ERROR_METRICS = frozenset({"mae", "rmse"})
 """Measured in the target's own unit, and the lower the better."""
+OF_PROBABILITIES = frozenset({"ece", "brier"})
+"""The lower the better, without a unit."""
 DISTANCES = frozenset({"hd95", "assd"})
 """mm, and the lower the better."""
 
@@ -155,7 +158,7 @@ class Curve:
         family = metric.partition("/")[0]
         if family == self.head.primary.partition("/")[0]:
             return self.head.higher_is_better
-        return family not in ERROR_METRICS | DISTANCES
+        return family not in ERROR_METRICS | DISTANCES | OF_PROBABILITIES
 
     def unit(self, metric: str) -> str:
         family = metric.partition("/")[0]

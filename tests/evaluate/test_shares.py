@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -76,7 +78,7 @@ def test_what_another_share_pretrains_is_waited_for_and_what_is_ready_done_meanw
         if len(seen) == 2:
             other.__exit__(None, None, None)
 
-    monkeypatch.setattr(points.time, "sleep", pause)
+    monkeypatch.setattr(points, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
     run_share(config, tmp_path, Share(1, 1), 1, Bar)
     assert len(seen) == 2
     assert "scratch" in seen[0]

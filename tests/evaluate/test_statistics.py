@@ -298,7 +298,7 @@ def test_columns_are_the_contracts():
     statistics = analyse(finding_experiment(stream("columns")), Experiment("classify", baselines={"mae": "scratch"}))
     assert statistics.summary.schema == SUMMARY
     assert statistics.comparison.schema == COMPARISON
-    assert set(statistics.comparison["metric"]) == {"auroc", "auroc/Edema", "auroc/Cyst", "auprc"}
+    assert set(statistics.comparison["metric"]) == {"auroc", "auroc/Edema", "auroc/Cyst", "auprc", "sensitivity"}
     assert statistics.comparison.null_count().sum_horizontal().item() == 0
 
 

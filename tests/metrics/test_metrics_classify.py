@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from medssl import MedsslError
-from medssl.metrics.classify import BLOCK, auprc, auroc
+from medssl.metrics.classify import BLOCK, auprc, auroc, brier, ece, sensitivity_at
 from medssl.rng import stream
 
-METRICS = [auroc, auprc]
+METRICS = [auroc, auprc, sensitivity_at]
 PEERS = [(auroc, roc_auc_score), (auprc, average_precision_score)]
 few = settings(max_examples=60, deadline=None)
 
@@ -104,3 +104,62 @@ def test_a_missing_class_is_nan_only_where_it_is_missing(metric):
 def test_bad_input_is_named(metric, arguments, what):
     with pytest.raises(MedsslError, match=what):
         metric(*arguments)
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+@pytest.mark.parametrize("specificity", [0.5, 0.9, 0.95, 1.0])
+def test_sensitivity_is_the_best_point_of_the_roc_curve_that_spares_enough(decimals, specificity):
+    rng = stream("sensitivity", decimals)
+    target = rng.integers(0, 2, 150)
+    score = (target + rng.normal(size=150)).round(decimals)
+    weights = rng.integers(0, 4, (20, 150)).astype(float)
+    found = sensitivity_at(target, score, weights, specificity)
+    for row, ours in zip(weights, found, strict=True):
+        false, true, _ = roc_curve(target, score, sample_weight=row, drop_intermediate=False)
+        assert ours == pytest.approx(true[false <= 1 - specificity + 1e-9].max())
+
+
+def test_sensitivity_of_a_score_that_says_nothing_is_none():
+    assert sensitivity_at([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5]) == 0.0
+    assert sensitivity_at([0, 1, 0, 1], [0.1, 0.8, 0.2, 0.9]) == 1.0
+
+
+def test_the_brier_score_is_scikit_learn_s():
+    rng = stream("brier")
+    target, probability, weights = rng.integers(0, 2, 60), rng.uniform(size=60), rng.uniform(size=(5, 60))
+    expected = [brier_score_loss(target, probability, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(brier(target, probability, weights), expected)
+
+
+def test_the_calibration_error_of_a_case_written_out():
+    target = [0, 0, 1, 1, 1, 0, 1, 1]
+    probability = [0.1, 0.1, 0.1, 0.1, 0.95, 0.95, 1.0, 0.95]
+    # bins of a tenth: |2/4 - 0.1| of four cases, and |3/4 - 3.85/4| of four
+    assert ece(target, probability, bins=10) == pytest.approx((abs(2 - 0.4) + abs(3 - 3.85)) / 8)
+    assert ece(target, target) == 0
+
+
+def test_a_calibrated_probability_has_little_calibration_error_and_an_overconfident_one_much():
+    rng = stream("calibrated")
+    probability = rng.uniform(size=20000)
+    target = (rng.uniform(size=20000) < probability).astype(float)
+    assert ece(target, probability) < 0.02
+    logit = np.log(probability / (1 - probability))
+    assert ece(target, 1 / (1 + np.exp(-4 * logit))) > 0.1
+
+
+@few
+@given(judged())
+def test_weights_of_probabilities_are_repetitions(case):
+    target, score, weights = case
+    probability = (score + 5) / 10
+    times = weights.astype(int)
+    for metric in (brier, ece):
+        repeated = metric(np.repeat(target, times), np.repeat(probability, times))
+        assert metric(target, probability, weights) == pytest.approx(repeated)
+
+
+def test_logits_are_no_probabilities():
+    for metric in (brier, ece):
+        with pytest.raises(MedsslError, match="reach from -1 to 2"):
+            metric([0, 1], [-1.0, 2.0])
