@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -15,11 +15,6 @@ from medssl.accounts import print_counts, print_kinds, print_scores, print_skipp
 from medssl.errors import ConfigError, MedsslError, Stopped
 from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
-
-if TYPE_CHECKING:
-    from medssl.data.source import Data
-    from medssl.train.onlook import Onlooker
-    from medssl.train.pretrain import PretrainConfig
 
 app = typer.Typer(
     name="medssl", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -224,6 +219,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     Example: medssl pretrain pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet train.batch_size=256
     """
     from medssl.recipe import load_recipe
+    from medssl.report.live import onlookers
     from medssl.report.preview import draw_pretraining
     from medssl.train.bar import Bar
     from medssl.train.launch import launch
@@ -235,7 +231,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
         with Bar("prepare", quiet=not world.is_first) as progress:
             data = open_together(world, config.data, progress)
         with Bar("pretrain", config.train.steps, quiet=not world.is_first) as progress:
-            run(config, folder, data=data, progress=progress, world=world, onlookers=_onlookers(config, data))
+            run(config, folder, data=data, progress=progress, world=world, onlookers=onlookers(config, data))
     if world.is_first:
         draw_pretraining(folder, config, data)
         print(folder)
@@ -311,13 +307,17 @@ def evaluate(
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
 ) -> None:
-    """Judges a finetuned model on a split, with intervals over its patients, and leaves predictions.parquet in the run.
+    """Judges a finetuned model on a split, with intervals over its patients, and leaves predictions.parquet in the run;
+    of a classification, reliability.png before and after temperature scaling on the validation split, too.
 
     Example: medssl evaluate runs/chexpert/finetune --split validation
     """
     from medssl.evaluate.single import evaluate_run
+    from medssl.report.reliability import draw_reliability
 
     print_scores(evaluate_run(run, split, overrides or []))
+    if picture := draw_reliability(run):
+        print(picture)
 
 
 @app.command()
@@ -379,18 +379,6 @@ def demo(
     from medssl.demo import run_demo
 
     print(f"\nThe report: {run_demo(out, patients, only, overrides or [])}")
-
-
-def _onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
-    """The online probe and the live reconstructions, where labels and objective allow."""
-    from medssl.evaluate.online import online_probe
-    from medssl.report.live import live_pictures
-    from medssl.train.pretrain import learnt_from
-
-    cases = learnt_from(config, data)
-    offered = (online_probe(data, cases, config.augment, config.train.precision, config.online),
-               live_pictures(config, data, cases))
-    return [onlooker for onlooker in offered if onlooker]
 
 
 def _run_folder(recipe: Path) -> Path:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError, MedsslError, RunError
+from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
@@ -58,8 +59,29 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     judged = _judged(config, data, split)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
+    is_calibrated = config.task.name == "classify" and split != "validation"
+    temperature = _temperature(run, config, model, data) if is_calibrated else None
+    if temperature:
+        calibrated = at_temperature(predictions["prediction"].to_numpy(), temperature)
+        predictions = predictions.with_columns(calibrated=pl.Series(calibrated, dtype=pl.Float64))
     predictions.write_parquet(run / "predictions.parquet")
-    return scores(config.task.name, with_bounds(config.task, predictions))
+    found = scores(config.task.name, with_bounds(config.task, predictions))
+    if temperature:
+        scaled = scores(config.task.name, predictions.with_columns(prediction="calibrated"))
+        found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
+                  if row["metric"] in ("ece", "brier")]
+    return found
+
+
+def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
+    """Fitted on the validation split; None, and told, where it cannot be."""
+    held = TASKS["classify"].labelled(config.task, data.cases.filter(pl.col("split") == "validation"))
+    refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
+    predictions = predict(model, data, held, config.augment, config.train.precision)
+    if predictions["target"].n_unique() < 2:
+        log.warning("no temperature was fitted: the validation split has not both positives and negatives")
+        return None
+    return fit_temperature(predictions["target"].to_numpy(), predictions["prediction"].to_numpy())
 
 
 def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.DataFrame:

@@ -172,7 +172,7 @@ def save_views(path: Path, images: Sequence[np.ndarray]) -> None:
     """
     names = ["original", *(f"view {number}" for number in range(1, len(images)))]
     with drawing():
-        _save(path, _grid([[stack[row] for stack in images] for row in range(len(images[0]))], names))
+        save_figure(path, _grid([[stack[row] for stack in images] for row in range(len(images[0]))], names))
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def save_reconstructions(path: Path, originals: np.ndarray, masked: np.ndarray, 
             up to three frames are shown, a row each.
     """
     with drawing():
-        _save(path, _reconstructions(originals, masked, reconstructions))
+        save_figure(path, _reconstructions(originals, masked, reconstructions))
 
 
 def reconstructions_picture(originals: np.ndarray, masked: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
@@ -261,7 +261,7 @@ def _grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure
     return figure
 
 
-def _save(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: Figure) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
 

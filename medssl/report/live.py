@@ -1,4 +1,4 @@
-"""Reconstructions while the run goes on: the same few training cases at every look."""
+"""What a run is asked while it goes on: how its features do on labels, and what it makes of the same few cases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from dataclasses import replace
 import polars as pl
 
 from medssl.data.source import Data
+from medssl.evaluate.online import online_probe
 from medssl.objectives import OBJECTIVES, Objective
 from medssl.report.figures import reconstructions_picture
 from medssl.report.preview import first_batch, reconstructions
 from medssl.train.onlook import Onlooker, Sight
-from medssl.train.pretrain import PretrainConfig
+from medssl.train.pretrain import PretrainConfig, learnt_from
+
+
+def onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
+    """The online probe and the live reconstructions, where labels and objective allow."""
+    cases = learnt_from(config, data)
+    offered = (online_probe(data, cases, config.augment, config.train.precision, config.online),
+               live_pictures(config, data, cases))
+    return [onlooker for onlooker in offered if onlooker]
 
 
 def live_pictures(config: PretrainConfig, data: Data, cases: pl.DataFrame) -> Onlooker | None:

@@ -8,13 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from small_sets import SMALL, write_discs
 
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.single import evaluate_run, predict_run, probe_run
-from medssl.metrics.classify import auroc
+from medssl.metrics.classify import auroc, ece
+from medssl.report.reliability import draw_reliability
 from medssl.train.finetune import FinetuneConfig, finetune
 from medssl.train.pretrain import PretrainConfig, pretrain
 
@@ -40,6 +43,23 @@ def test_a_run_is_judged_on_a_split_with_intervals_over_its_patients(tuned, disc
     predictions = pl.read_parquet(tuned / "predictions.parquet")
     cases = open_data(discs).cases.filter(pl.col("split") == "test")
     assert sorted(predictions["case_id"]) == sorted(cases["case_id"])
+
+
+def test_probabilities_are_calibrated_on_the_validation_split_alone(tuned, discs, tmp_path):
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(tuned, "test", ["train.precision=float32"])}
+    (scaled,) = (name for name in rows if name.startswith("ece at temperature "))
+    temperature = float(scaled.rpartition(" ")[2])
+    predictions = pl.read_parquet(tuned / "predictions.parquet")
+    expected = at_temperature(predictions["prediction"].to_numpy(), temperature)
+    np.testing.assert_allclose(predictions["calibrated"], expected, atol=5e-3)
+    assert rows[scaled] == pytest.approx(ece(predictions["target"].to_numpy(), predictions["calibrated"].to_numpy()))
+    evaluate_run(tuned, "validation", ["train.precision=float32"])
+    judged = pl.read_parquet(tuned / "predictions.parquet")
+    assert "calibrated" not in judged.columns, "what a temperature is fitted on is not judged by it"
+    assert fit_temperature(judged["target"], judged["prediction"]) == pytest.approx(temperature, abs=6e-3)
+    assert draw_reliability(tuned) is None
+    predictions.write_parquet(tuned / "predictions.parquet")
+    assert Image.open(draw_reliability(tuned)).size[0] > 300
 
 
 def test_a_run_is_not_judged_on_its_own_training_patients(tuned):
