@@ -60,7 +60,7 @@ class R2Plus1DEncoder(Encoder):
         self.check_input(x)
         if x.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
-                return self._transform(x.float())
+                return self._transform(x.float() if x.dtype == torch.bfloat16 else x)
         return self._transform(x)
 
     def _transform(self, x: Tensor) -> Features:
