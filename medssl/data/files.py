@@ -51,7 +51,8 @@ class Files:
         """All but the files themselves: with another kind, order or wish, they make another sample."""
         parts = [f"{role}:{part}" for role, part in self.parts.items()]
         wishes = [f"{value}={'|'.join(names)}" for value, names in self.structures.items() if self.drawn]
-        return " ".join([self.kind, ",".join(self.channels), *parts, *wishes])
+        lacking = [f"only {','.join(self.there)}"] if len(self.there) < len(self.channels) else []
+        return " ".join([self.kind, ",".join(self.channels), *lacking, *parts, *wishes])
 
     def all(self) -> list[Path]:
         """Every file, the channels first."""

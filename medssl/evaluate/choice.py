@@ -15,9 +15,11 @@ import polars as pl
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from medssl.config import Config
+from medssl.errors import TrainingError
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit
 from medssl.tasks import TaskConfig
 from medssl.train.finetune import label_fractions
+from medssl.train.step import OutOfMemory
 
 
 class ChoiceConfig(Config):
@@ -46,8 +48,10 @@ Attempt = Callable[[pl.DataFrame, pl.DataFrame, float], pl.DataFrame]
 def choose_lr(config: ChoiceConfig, task: TaskConfig, cases: pl.DataFrame, seed: int, attempt: Attempt) -> Choice:
     """The rate whose models, trained on a part of these labelled `cases`, judge the rest best.
 
-    Held-out parts that the metric says nothing of, such as those of one class, count for no rate.
+    Held-out parts that the metric says nothing of, such as those of one class, count for no rate; and a rate at which
+    one training diverged is not chosen.
     """
+    diverged: set[float] = set()
     metric = PRIMARY[task.name]
     scores: dict[float, list[float]] = {lr: [] for lr in config.lrs}
     for repeat in range(config.repeats):
@@ -57,9 +61,18 @@ def choose_lr(config: ChoiceConfig, task: TaskConfig, cases: pl.DataFrame, seed:
         if inside.all():
             break
         for lr in config.lrs:
-            predictions = attempt(cases.filter(inside), cases.filter(~inside), lr)
-            scores[lr].append(score_unit(task.name, predictions)[metric] if len(predictions) else math.nan)
+            try:
+                predictions = attempt(cases.filter(inside), cases.filter(~inside), lr)
+            except OutOfMemory:
+                raise
+            except TrainingError:
+                diverged.add(lr)
+                continue
+            if not predictions["prediction"].is_finite().all():
+                diverged.add(lr)
+            elif len(predictions):
+                scores[lr].append(score_unit(task.name, predictions)[metric])
     known = {lr: [score for score in found if math.isfinite(score)] for lr, found in scores.items()}
-    means = {lr: sum(found) / len(found) for lr, found in known.items() if found}
+    means = {lr: sum(found) / len(found) for lr, found in known.items() if found and lr not in diverged}
     best = (max if higher_is_better(metric) else min)(means, key=means.get, default=None)
     return Choice(best, means)

@@ -35,7 +35,7 @@ def conclude(curve: Curve) -> list[str]:
     judged = with_bounds(config.task, predictions)
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
             for metric, value in score_unit(config.task.name, with_bounds(config.task, table)).items()]
-    scored = pl.DataFrame(rows)
+    scored = pl.DataFrame(rows, infer_schema_length=None)
     experiment = _experiment(curve, scored)
     found = analyse(judged, experiment)
     predictions.write_parquet(out / "predictions.parquet")

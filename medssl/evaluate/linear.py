@@ -17,6 +17,8 @@ from torch import Tensor
 TOLERANCE = 2e-6
 """Greatest gradient of a solved problem, per row; scikit-learn stops at 1e-4."""
 STEPS, MEMORY, HALVINGS = 500, 10, 20
+BLOCK = 128
+"""Problems that are solved at a time: each holds some numbers for every row."""
 SUFFICIENT = 1e-4
 """Share of the decrease that the slope promises with which a step is content (Armijo)."""
 
@@ -86,9 +88,10 @@ def logistic(x: np.ndarray, y: np.ndarray, problems: Problems) -> Solved:
     those that are solved drop out.
     """
     centre, spread = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)  # so that float32 suffices
+    shown = _float((x - centre) / spread)
     inside = replace(problems, mean=(problems.mean - centre) / spread, scale=problems.scale / spread)
-    table = _Table((x - centre) / spread, y, inside)
-    found = _minimum(table).double().numpy()
+    blocks = np.array_split(np.arange(len(problems)), -(-len(problems) // BLOCK))
+    found = torch.cat([_minimum(_Table(shown, y, inside.only(block))) for block in blocks]).double().numpy()
     weight = found[:, :-1] / problems.scale
     return Solved(weight, found[:, -1] - (weight * problems.mean).sum(axis=1))
 
@@ -96,8 +99,8 @@ def logistic(x: np.ndarray, y: np.ndarray, problems: Problems) -> Solved:
 class _Table:
     """The loss of each problem, the mean over its rows and the penalty, by its standardised weights and bias."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, problems: Problems) -> None:
-        self._x, self._sign = _float(x), _float(1 - 2 * y)
+    def __init__(self, x: Tensor, y: np.ndarray, problems: Problems) -> None:
+        self._x, self._sign = x, _float(1 - 2 * y)
         count = problems.rows.sum(axis=1, keepdims=True)
         self._share = _float(problems.rows / count)
         self._mean, self._scale = _float(problems.mean), _float(problems.scale)

@@ -109,7 +109,7 @@ def _best_strengths(given: _Subsets, numbers: list[int], fit: Callable[..., Solv
     held: dict[tuple[int, float], np.ndarray] = {}
     for trial, values in zip(trials, _tried(given, trials, fit), strict=True):
         place = held.setdefault((trial.number, trial.strength), np.full(len(given.y), np.nan))
-        place[trial.held] = values[trial.held]
+        place[trial.held] = values
     best = []
     for number in numbers:
         rows = given.rows[number]
@@ -141,13 +141,13 @@ def _trials(rows: np.ndarray, patients: np.ndarray, number: int) -> list[_Trial]
     return found
 
 
-def _tried(given: _Subsets, trials: list[_Trial], fit: Callable[..., Solved]) -> np.ndarray:
-    """(T, n): what each trial's model says; the same of all where it knows one class only."""
-    found = np.zeros((len(trials), len(given.y)))
+def _tried(given: _Subsets, trials: list[_Trial], fit: Callable[..., Solved]) -> list[np.ndarray]:
+    """What each trial's model says of the rows held out; the same of all where it knows one class only."""
     solvable = [place for place, trial in enumerate(trials) if fit is ridge or np.ptp(given.y[trial.kept]) > 0]
+    found = [np.full(trial.held.sum(), BEYOND if given.y[trial.kept].all() else -BEYOND) for trial in trials]
     if solvable:
         numbers, strengths, kept, _ = zip(*(trials[place] for place in solvable), strict=True)
-        found[solvable] = fit(given.x, given.y, given.problems(list(numbers), kept, strengths))(given.x)
-    for place in set(range(len(trials))) - set(solvable):
-        found[place] = BEYOND if given.y[trials[place].kept].all() else -BEYOND
+        solved = fit(given.x, given.y, given.problems(list(numbers), kept, strengths))
+        for place, weight, bias in zip(solvable, solved.weight, solved.bias, strict=True):
+            found[place] = given.x[trials[place].held] @ weight + bias
     return found

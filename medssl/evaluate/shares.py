@@ -45,7 +45,9 @@ class Share:
 def write_sbatch(folder: Path, shares: int, command: Sequence[str]) -> Path:
     """Leaves curve.sbatch in the run folder: an array of so many tasks of SLURM, each one share of `command`, which are
     the words after `medssl`. Run by itself, outside an array, the script concludes."""
-    words = shlex.join([str(Path(sys.argv[0]).resolve()), *command])
+    program = Path(sys.argv[0]).resolve()
+    called = [sys.executable, "-m", "medssl"] if program.name == "__main__.py" else [str(program)]
+    words = shlex.join([*called, *command])
     script = folder / "curve.sbatch"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(script, f"""#!/bin/bash

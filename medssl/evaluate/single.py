@@ -105,7 +105,7 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.Data
         if masks:
             try:
                 write_masks(masks, case["case_id"], output, model.task, data)
-            except MedsslError as error:
+            except (MedsslError, OSError) as error:  # a full disk costs masks, never the table
                 log.warning(f"no masks of {case['case_id']}: {error}")
     return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
 

@@ -46,7 +46,7 @@ def write_segmentation(path: str | Path, regions: Mapping[str, np.ndarray], sour
     """
     try:
         data = _segmentation(regions, sources, affine)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # its words may quote the header
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # its words may quote the header
         raise UnreadableScan("No DICOM segmentation can refer to this series", expected="headers as PS3.3 has them",
                              remedy="export it again, or leave the case out, or the masks") from error
     data.preamble = bytes(128)

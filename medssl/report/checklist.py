@@ -7,6 +7,7 @@ doi:10.1148/ryai.2020200029, in our words.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from medssl.report import words
@@ -26,8 +27,8 @@ def checklist(curve: Curve) -> Table:
         "Ground truth": {"14–18": ("definition, rationale, source and tools of the labels, and how annotators agree",
                                    YOURS)},
         "Partitions": {"19": ("intended sample size", YOURS), "20": ("how data were assigned", curve.head.protocol),
-                       "21": ("level at which partitions are disjoint", "patients, in every split, fold, label "
-                              "fraction and pretraining; a patient in two of them is an error")},
+                       "21": ("level at which partitions are disjoint", f"patients, in every split, fold and label "
+                              f"fraction; {seen_by_pretraining(curve)}")},
         "Model and training": _model(curve),
         "Evaluation": _evaluation(curve),
         "Results": _results(curve),
@@ -43,6 +44,14 @@ def checklist(curve: Curve) -> Table:
 
 
 Items = dict[str, tuple[str, str]]
+
+
+def seen_by_pretraining(curve: Curve) -> str:
+    """What is known of whom the weights saw that the arms start from."""
+    starts = curve.provenance.get("starts", {})
+    strangers = [curve.label(arm) for arm, origin in starts.items() if origin.get("patients") == "unknown"]
+    told = "pretraining saw no judged patient, which the digests that its models carry were looked up for"
+    return f"{told}; whom the weights of {', '.join(strangers)} saw is unknown" if strangers else told
 
 
 def _goal(curve: Curve) -> str:
@@ -116,7 +125,7 @@ def _start(settings: Mapping[str, Any]) -> str:
     if settings.get("pretrain"):
         return f"pretrained by {settings['pretrain'].get('objective', {}).get('name', 'a recipe')} within the curve"
     if settings.get("init"):
-        return f"from {words.without_folders(str(settings['init']))}"
+        return f"from {PurePath(str(settings['init'])).name}"
     if settings.get("weights_of"):
         return f"the weights of {settings['weights_of']}"
     return "no network" if settings.get("how") == "pixels" else "random weights"

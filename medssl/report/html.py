@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -41,6 +41,10 @@ _PICTURES = {
     "views": "What the encoder was shown: each case as prepared, then as augmented.",
     "reconstruction": "What the encoder made of hidden blocks: the original, what it saw, what it reconstructed.",
 }
+
+
+_PLACES = ("init", "manifest", "cache")
+"""Keys of a recipe that hold a path, which may name people where it is relative, too."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,8 @@ def _gain_alt(curve: Curve) -> str:
 
 def _without_folders(recipe: Any) -> Any:
     if isinstance(recipe, dict):
-        return {key: _without_folders(value) for key, value in recipe.items()}
+        return {key: PurePath(value).name if key in _PLACES and isinstance(value, str) else _without_folders(value)
+                for key, value in recipe.items()}
     if isinstance(recipe, list):
         return [_without_folders(value) for value in recipe]
     return words.without_folders(recipe) if isinstance(recipe, str) else recipe

@@ -9,7 +9,7 @@ import polars as pl
 
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
-from medssl.report.checklist import YOURS
+from medssl.report.checklist import YOURS, seen_by_pretraining
 from medssl.report.tables import Curve
 
 FEW_SEEDS = 10
@@ -29,8 +29,8 @@ def model_card(curve: Curve) -> Table:
         "Measured": "; ".join(_scores(curve)),
         "Compared": " ".join(curve.head.verdict),
         "Caveats": " ".join(_caveats(curve)),
-        "Data and ethics": "pretraining saw training patients only, whose digests each model carries. Consent, "
-                           f"approval and the licence of the data are {YOURS}",
+        "Data and ethics": f"{words.sentence(seen_by_pretraining(curve))}. Consent, approval and the licence of the "
+                           f"data are {YOURS}",
     }
     return Table("Model card", ["", ""], [Group("", [[Cell(name), Cell(text)] for name, text in rows.items()])])
 

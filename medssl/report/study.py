@@ -64,7 +64,9 @@ def read_study(folder: Path) -> Study | None:
 
 def _left_out(data: Data) -> list[tuple[str, int]]:
     """By the manifest, and while they were prepared."""
-    of_manifest = data.manifest.skipped.group_by("reason").agg(pl.col("count").sum())
-    of_cache = data.skipped.group_by("reason").agg(pl.len().cast(pl.Int64).alias("count"))
-    rows = pl.concat([of_manifest, of_cache]).sort("count", "reason", descending=[True, False])
-    return [(reason, count) for reason, count in rows.iter_rows()]
+    of_manifest = data.manifest.skipped.select("reason", "remedy", "count")
+    of_cache = data.skipped.select("reason", "remedy", count=pl.lit(1, pl.Int64))
+    every = pl.concat([of_manifest, of_cache], how="vertical_relaxed").with_columns(
+        reason=pl.col("reason").str.replace_all(r"\d+(?:\.\d+)?", "#"))  # a case's own numbers would tell it apart
+    rows = every.group_by("reason").agg(pl.col("count").sum()).sort("count", "reason", descending=[True, False])
+    return list(rows.iter_rows())

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
-from medssl.data.loader import stacked
+from medssl.data.loader import BoxConfig, stacked
 from medssl.data.source import Data
 from medssl.models import Encoder
 from medssl.train.precision import Precision, autocast, best_device
 from medssl.types import Batch, ViewSpec
+
+DEFAULT = BoxConfig().judged
 
 
 def pooled_features(
@@ -63,16 +65,19 @@ def _places(data: Data, case_id: str) -> list[float]:
     room = box.room(data.cache.shape(case_id)[1:])
     if not any(room):
         return [0.5]
-    if box.judged == "all":
+    if box.judged == "all" and room[0]:
         return np.linspace(0, 1, room[0] + 1).tolist()
+    judged = DEFAULT if box.judged == "all" else box.judged
     if not box.planar:
-        return np.linspace(0, 1, box.judged).tolist() if box.judged > 1 else [0.5]
-    slices = min(box.judged, room[0] + 1)  # the outermost slices show little of the body
+        return np.linspace(0, 1, judged).tolist() if judged > 1 else [0.5]
+    slices = min(judged, room[0] + 1)  # the outermost slices show little of the body
     return ((np.arange(slices) + 1) / (slices + 1)).tolist()
 
 
 def _box(data: Data, case_id: str, share: float) -> np.ndarray:
-    """The box at that share of the way through the case; all slices are looked at in the middle of their plane."""
+    """The box at that share of the way through the case; all slices, and the clips of every frame, are looked at in the
+    middle of their plane."""
     array, box = data.cache.array(case_id), data.config.box
-    shares = (share, *[0.5 if box.planar else share] * (array.ndim - 2))
+    along_first = box.planar or box.judged == "all" and box.room(array.shape[1:])[0]
+    shares = (share, *[0.5 if along_first else share] * (array.ndim - 2))
     return box.read(array, tuple(round(s * r) for s, r in zip(shares, box.room(array.shape[1:]), strict=True)))

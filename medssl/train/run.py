@@ -66,7 +66,7 @@ def held(folder: Path, beside_others: bool = False) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = (folder / ".lock").open("a")
+        lock = (folder / ".lock").open("a+")  # NFS shares a lock of those alone who may read
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES) or not is_finished(folder):
             raise
@@ -107,8 +107,9 @@ def begin_run(folder: Path, **facts: Any) -> None:
 def _is_ours_unbegun(folder: Path) -> bool:
     """A recipe that a person wrote has no provenance beside it."""
     known = read_provenance(folder)
-    learnt = any(path.stat().st_size for pattern in LEARNT for path in folder.rglob(pattern))
-    return bool(known) and "begun" not in known and not learnt
+    if not known or "begun" in known:
+        return False
+    return not any(path.stat().st_size for pattern in LEARNT for path in folder.rglob(pattern))
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

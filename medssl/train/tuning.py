@@ -21,7 +21,7 @@ from medssl.train.precision import Precision
 from medssl.types import Features, Views
 
 PROBE = 0.01
-"""Inverse regularisation of the probe that a head starts from, as scikit-learn's C."""
+"""Inverse regularisation of the probe that a head starts from, as scikit-learn's C and 1 / alpha."""
 
 
 class TuningConfig(Config):
@@ -70,6 +70,8 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread = np.where(spread > 1e-6, spread, 1.0)
     x = Features([], torch.from_numpy((features - mean) / spread).float())
+    known = int(torch.isfinite(views.target).sum())
+    halved = 1 if task.config.name == "regress" else 2  # ridge regression has no half of the squared weights
     task.cpu()
     weight, bias = head.linear.weight, head.linear.bias
     nn.init.zeros_(weight)
@@ -77,7 +79,7 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
 
     def loss() -> Tensor:
         solver.zero_grad()
-        found = task(x, views)[0] + weight.square().sum() / (2 * PROBE * len(features))
+        found = task(x, views)[0] + weight.square().sum() / (halved * PROBE * known)
         found.backward()
         return found
 

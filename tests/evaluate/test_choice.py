@@ -11,11 +11,13 @@ from small_sets import SMALL
 
 from medssl.config import validate
 from medssl.data.source import DataConfig, open_data
+from medssl.errors import TrainingError
 from medssl.evaluate.choice import ChoiceConfig, choose_lr
 from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import run_curve
 from medssl.tasks import Classify, Regress
 from medssl.train.bar import Bar
+from medssl.train.step import OutOfMemory
 
 BRIGHT = Classify.Config(labels=("Bright",))
 
@@ -52,6 +54,19 @@ def test_the_best_on_patients_that_were_held_out(cases):
     assert tried[0][2] != tried[3][2], "and drawn anew"
 
 
+def test_a_rate_that_diverges_is_not_chosen_and_ends_nothing(cases):
+    def attempt(inside: pl.DataFrame, outside: pl.DataFrame, lr: float) -> pl.DataFrame:
+        if lr == 1.0:
+            raise TrainingError("The loss is nan")
+        return judged(outside, "Bright", lambda value: math.nan if lr == 0.1 else 0.5)
+
+    choice = choose_lr(ChoiceConfig(lrs=(0.01, 0.1, 1.0)), BRIGHT, cases, 0, attempt)
+    assert choice.lr == 0.01
+    assert set(choice.scores) == {0.01}
+    with pytest.raises(OutOfMemory):
+        choose_lr(ChoiceConfig(lrs=(0.01, 0.1)), BRIGHT, cases, 0, lambda *_: (_ for _ in ()).throw(OutOfMemory("")))
+
+
 def test_errors_are_best_when_small(cases):
     config = ChoiceConfig(lrs=(0.01, 0.1))
     choice = choose_lr(config, Regress.Config(label="Radius"), cases, 0, lambda inside, outside, lr:
@@ -76,14 +91,15 @@ def test_two_patients_leave_nobody_to_hold_out(cases):
 def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfig, tmp_path):
     config = validate(CurveConfig, {
         "data": discs.model_dump(), "task": {"name": "classify", "labels": ["Bright"]}, "augment": SMALL["augment"],
-        "train": {**SMALL["train"], "steps": 2}, "fractions": [0.1, 1.0], "seeds": 2, "choice": {"lrs": [0.001, 0.01]},
+        "train": {**SMALL["train"], "steps": 1}, "fractions": [0.05, 1.0], "seeds": 12,
+        "choice": {"lrs": [0.001, 0.01]},
         "arms": {"scratch": {"encoder": SMALL["encoder"]}, "given": {"encoder": SMALL["encoder"], "lr": 0.5}},
     }, "recipe")
     run_curve(config, tmp_path, 1, Bar)
     points = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("points/*/*.json"))]
     told = {(point["arm"], point["fraction"]): point.get("lr") for point in points}
     assert told["scratch", 1.0] in (0.001, 0.01)
-    assert told["scratch", 0.1] in (0.001, 0.01, SMALL["train"]["optim"]["lr"])
+    assert told["scratch", 0.05] == SMALL["train"]["optim"]["lr"], "two patients leave nobody to choose by"
     assert told["given", 1.0] is None
     scores = [point["held_out_score"] for point in points if point["arm"] == "scratch" and point["fraction"] == 1]
     assert all(score is not None and math.isfinite(score) for score in scores)

@@ -91,6 +91,20 @@ def test_a_clip_is_looked_at_as_often_as_the_recipe_says(tmp_path, judged, start
     assert found[0] == pytest.approx(np.mean([frames[start : start + 4].mean() for start in starts]), abs=2e-3)
 
 
+def test_every_frame_s_clip_is_the_middle_of_its_plane_and_none_is_a_corner(tmp_path):
+    for number, frames in enumerate((3, 5)):
+        place = tmp_path / str(number)
+        array = np.zeros((frames, 24, 24), np.uint8)
+        array[:, 8:16, 8:16] = 200
+        write_avi(place / "in/a.avi", array, 20, "ffv1")
+        data = opened(place, {"size": [3, 8, 8], "judged": "all"}, {"intensity": "range"}, kind="cine",
+                      files={"image": "{case}.avi"})
+        corner = number == 0 and said(data)[0][0] < 0.1
+        assert not corner
+        if number:
+            assert said(data)[0][0] == pytest.approx(200 / 255, abs=0.02)
+
+
 def test_a_clip_that_fits_is_looked_at_once_and_whole(tmp_path):
     data, grey = clips(tmp_path, 10, {})
     np.testing.assert_allclose(said(data), [[grey.mean()]], atol=1e-3)

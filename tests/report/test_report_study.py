@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from medssl.report.cells import Table, cohort_tables
 from medssl.report.checklist import YOURS, checklist
 from medssl.report.html import write_report
 from medssl.report.model_card import model_card
-from medssl.report.study import keep_study, read_study
+from medssl.report.study import _left_out, keep_study, read_study
 from medssl.report.tables import read_curve
 from medssl.rng import stream
 
@@ -46,6 +47,13 @@ def test_a_study_is_counted_as_it_was_opened(studied, discs):  # noqa: F811
     where = discs.model_copy(update={"where": {"view": ["A"]}})
     keep_study(open_data(where), studied)
     assert read_study(studied).splits["train"] == (24, 24)
+
+
+def test_reasons_with_a_case_s_own_numbers_are_one_reason(discs):  # noqa: F811
+    data = open_data(discs)
+    skipped = pl.DataFrame({"case_id": ["a", "b"], "remedy": ["", ""],
+                            "reason": ["NaN in 17 of 100 voxels", "NaN in 3 of 200 voxels"]})
+    assert _left_out(replace(data, skipped=skipped)) == [("NaN in # of # voxels", 2)]
 
 
 def test_no_path_is_kept(studied, discs):  # noqa: F811
@@ -87,13 +95,14 @@ def test_the_checklist_tells_what_the_run_recorded_and_leaves_the_rest(studied):
     (studied / "recipe.yaml").write_text(json.dumps({
         "data": {"where": {"view": ["AP", "PA"]}, "prepare": {"size": [64, 64], "intensity": "percentile"}},
         "train": {"steps": 100, "clip": None}, "choice": {"lrs": [0.1, 0.2]},
-        "arms": {"scratch": {"like": "mae"}, "mae": {"init": "/data/Smith^John/mae"}, "age": {"how": "pixels"}}}))
+        "arms": {"scratch": {"like": "mae"}, "mae": {"init": "../smith/mae"}, "age": {"how": "pixels"}}}))
     told = answers(checklist(read_curve(studied)))
     assert told["8"] == f"kept are cases with view AP PA; inclusion and dates are {YOURS}"
     assert told["9"] == "size 64 64, intensity percentile"
     assert told["13"] == "no case was left out"
     assert "MAE on own scans: from mae;" in told["24"]
-    assert "Smith" not in " ".join(told.values())
+    assert "smith" not in " ".join(told.values()).lower()
+    assert "smith" not in write_report(studied / "page.html", "A page", [studied]).read_text().lower()
     assert told["25"].startswith("steps 100; augmentation: ")
     assert "learning rates within each point by lrs 0.1 0.2" in told["26"]
     assert told["33"].startswith("train: 24 patients, 48 cases; ")

@@ -93,13 +93,21 @@ def test_a_head_starts_as_the_probe_of_its_labels(data):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+def test_several_labels_are_penalised_as_one_is(data):
+    config = recipe(data, task={"name": "classify", "labels": ["Bright", "Vague"], "uncertain": "ignore"})
+    both, one = tuned(data, config, head="probe"), tuned(data, recipe(data), head="probe")
+    known = np.isin(data.training["label.Vague"].fill_null(-1).to_numpy(), (0, 1)).mean()
+    weights = [model.task.head.linear.weight[0].detach() for model in (both, one)]
+    assert 0.3 < known < 0.8
+    torch.testing.assert_close(weights[0], weights[1], atol=2e-3, rtol=0.05)
+
+
 def test_a_quantity_s_head_starts_as_the_probe_too(data):
     config = recipe(data, task={"name": "regress", "label": "Radius"})
     model = tuned(data, config, head="probe")
     features = pooled_features(model.encoder, data, data.training, config.augment, "float32")
     x, radius = (features - features.mean(axis=0)) / features.std(axis=0), data.training["label.Radius"].to_numpy()
-    # the task's loss is (error / sd)², without the half that a penalty of w²/2 usually goes with
-    expected = Ridge(alpha=1 / (2 * PROBE)).fit(x, radius).predict(x)
+    expected = Ridge(alpha=1 / PROBE).fit(x, radius).predict(x)
     with torch.no_grad():
         found = (model.task.head(torch.from_numpy(features))[:, 0] * model.task.sd + model.task.mean).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3 * radius.std())
