@@ -16,22 +16,20 @@ import torch
 from step import PRECISIONS, Loss, step
 from torch import Tensor, library, nn
 
-OPERATORS = library.Library("torchvision", "DEF")
-"""Lives as long as the process, for what it defines goes with it."""
 if torch.version.cuda is None:  # then torchvision's own library, which defines them, does not load; nobody calls them
     for name in ("nms", "qnms"):
-        OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-import lightly.models.utils as tokens  # noqa: E402
-from lightly.loss import NegativeCosineSimilarity  # noqa: E402
-from lightly.models.modules import (  # noqa: E402
+import lightly.models.utils as tokens
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules import (
     MAEDecoderTIMM,
     MaskedVisionTransformerTIMM,
     SimSiamPredictionHead,
     SimSiamProjectionHead,
 )
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-from torchvision.models import resnet18  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer
+from torchvision.models import resnet18
 
 
 class MAE(nn.Module):

@@ -10,12 +10,17 @@ SKIPPED = {"what": pl.String, "case_id": pl.String, "reason": pl.String, "remedy
 _NUMBER = r"\d+(?:\.\d+)?"
 
 
+def without_numbers(reason: pl.Expr) -> pl.Expr:
+    """The same text for cases that differ in numbers of their own alone."""
+    return reason.str.replace_all(_NUMBER, "#")
+
+
 def gathered(skipped: pl.DataFrame) -> pl.DataFrame:
     """(reason, remedy, what, count): a row for each reason, whatever the numbers in it, with its first example.
 
     The most frequent come first, so that ten thousand files of a dump are a page to read.
     """
-    alike = pl.col("reason").str.replace_all(_NUMBER, "#").alias("alike")
+    alike = without_numbers(pl.col("reason")).alias("alike")
     rows = skipped.group_by(alike, "remedy", maintain_order=True).agg(pl.col("reason", "what").first(),
                                                                       pl.col("count").sum())
     return rows.sort("count", descending=True, maintain_order=True).select("reason", "remedy", "what", "count")

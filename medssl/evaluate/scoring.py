@@ -35,6 +35,8 @@ BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields
 _DISTANCE = tuple(f"{name}/" for name in DISTANCES)
+MEASURE = pl.col("name").str.extract(f"^({'|'.join(DISTANCES)})/").fill_null("dice")
+"""What a row of a segmentation's predictions measured."""
 
 
 def family(metric: str) -> str:
@@ -85,10 +87,9 @@ def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     """
     if task != "segment":
         return predictions
-    family = pl.col("name").str.extract(f"^({'|'.join(DISTANCES)})/").fill_null("dice")
-    counts = dict(predictions.group_by(family.alias("family")).len().iter_rows())
+    counts = dict(predictions.group_by(MEASURE.alias("measure")).len().iter_rows())
     partial = [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
-    return predictions.filter(~family.is_in(partial))
+    return predictions.filter(~MEASURE.is_in(partial))
 
 
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
@@ -105,7 +106,7 @@ def case_scores(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     right = pl.when(target == 1).then(predicted).otherwise(1 - predicted)
     score = {"segment": predicted, "regress": -(predicted - target).abs(), "classify": right.clip(1e-9).log()}[task]
     if task == "segment":
-        predictions = predictions.filter(~pl.col("name").str.contains(f"^({'|'.join(DISTANCES)})/"))
+        predictions = predictions.filter(MEASURE == "dice")
     return predictions.group_by("case_id").agg(score.mean().alias("score"))
 
 

@@ -75,7 +75,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
     """Fitted on the validation split; None, and told, where it cannot be."""
-    held = TASKS["classify"].labelled(config.task, data.cases.filter(pl.col("split") == "validation"))
+    held = _labelled(config, data, "validation")
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
     if predictions["target"].n_unique() < 2:
@@ -143,8 +143,12 @@ def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
             if np.isfinite(point[metric]).all()]
 
 
+def _labelled(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
+    return TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == split))
+
+
 def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
-    judged = TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == split))
+    judged = _labelled(config, data, split)
     if len(judged) == 0:
         counts = data.cases.group_by("split").len().sort("split").rows()
         raise ConfigError(f"No labelled case in the split {split!r}",

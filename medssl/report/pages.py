@@ -9,19 +9,20 @@ from medssl.errors import RunError
 from medssl.evaluate.curve import CurveConfig
 from medssl.report.html import write_report
 from medssl.report.preview import draw_pretraining
+from medssl.train.run import is_finished
 
 
 def report_runs(runs: list[Path], out: Path, title: str) -> Path:
     """One page of any number of run folders; RunError for a folder that is neither a curve nor a pretraining run."""
     curves = [run for run in runs if (run / "curve.json").is_file()]
-    pretrains = [run for run in runs if (run / "model.json").is_file()]
+    pretrains = [run for run in runs if is_finished(run)]
     unknown = [run for run in runs if run not in curves and run not in pretrains]
     if unknown:
         raise RunError(f"{unknown[0]} is neither a finished curve nor a finished run",
                        expected="curve.json or model.json in it",
                        remedy="run medssl curve or medssl pretrain to its end")
     inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
-              if (run / "model.json").is_file()]
+              if is_finished(run)]
     return write_report(out, title, curves, [*inside, *pretrains])
 
 
@@ -29,5 +30,5 @@ def draw_curve_pretrainings(config: CurveConfig, out: Path, data: Data) -> None:
     """Pictures for the first fold's pretraining of every arm."""
     for run in sorted((out / "pretrain").glob("*-k0")):
         arm = config.arms[run.name.removesuffix("-k0")]
-        if arm.pretrain and (run / "model.json").is_file():
+        if arm.pretrain and is_finished(run):
             draw_pretraining(run, arm.pretrain, data.read_as(arm.pretrain.data))

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
+from medssl.data.skips import without_numbers
 from medssl.data.source import Data
 from medssl.data.split import SPLITS
 from medssl.errors import RunError
@@ -67,6 +68,6 @@ def _left_out(data: Data) -> list[tuple[str, int]]:
     of_manifest = data.manifest.skipped.select("reason", "remedy", "count")
     of_cache = data.skipped.select("reason", "remedy", count=pl.lit(1, pl.Int64))
     every = pl.concat([of_manifest, of_cache], how="vertical_relaxed").with_columns(
-        reason=pl.col("reason").str.replace_all(r"\d+(?:\.\d+)?", "#"))  # a case's own numbers would tell it apart
+        reason=without_numbers(pl.col("reason")))  # which would tell a case apart
     rows = every.group_by("reason").agg(pl.col("count").sum()).sort("count", "reason", descending=[True, False])
     return list(rows.iter_rows())

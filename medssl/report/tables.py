@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from medssl.config import read_yaml
 from medssl.errors import RunError
 from medssl.report.study import Study, read_study
+from medssl.train.run import is_finished
 
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
@@ -219,7 +220,7 @@ def read_pretrain(folder: Path) -> Pretrain:
     """Reads what `medssl pretrain` wrote; RunError when the run is missing or unfinished."""
     remedy = "let `medssl pretrain` finish (started again, it resumes), then `medssl report` again"
     _require_folder(folder, remedy)
-    if not (folder / "model.json").is_file():
+    if not is_finished(folder):
         raise RunError(f"No {folder / 'model.json'}: the run has not finished", expected="a finished pretrain run",
                        remedy=remedy)
     pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
