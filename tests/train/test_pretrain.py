@@ -170,7 +170,8 @@ def test_a_killed_process_costs_nothing_but_the_steps_since_its_checkpoint(tmp_p
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    assert (tmp_path / "killed/checkpoints/last.ckpt").is_file()
+    checkpoints = tmp_path / "killed/checkpoints"  # between two moves the last good one has the earlier one's name
+    assert (checkpoints / "last.ckpt").is_file() or (checkpoints / "earlier.ckpt").is_file()
     assert not (tmp_path / "killed/model.json").exists()
     pretrain(config, tmp_path / "killed")
     pretrain(config, tmp_path / "whole")
