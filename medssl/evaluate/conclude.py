@@ -8,7 +8,7 @@ import polars as pl
 
 from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
-from medssl.evaluate.curve import Curve
+from medssl.evaluate.curve import HOW, Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, subgroup_summary, train_patients
@@ -22,7 +22,7 @@ def conclude(curve: Curve) -> list[str]:
     Returns the verdict, and after it what scaling shows. RunError names the first point that is not done.
     """
     config, out = curve.config, curve.out
-    points = curve.points("finetune", "probe", "pixels")
+    points = curve.points(*HOW)
     missing = [point.stem for point in points if not curve.is_done(point)]
     if missing:
         raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import polars as pl
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -49,6 +49,8 @@ class CrossValidation(Config):
     seed: int = 0
 
 
+How = Literal["finetune", "probe", "knn", "pixels"]
+HOW: tuple[How, ...] = get_args(How)
 ORIGINS = ("init", "pretrain", "weights_of", "like", "encoder")
 
 
@@ -57,12 +59,15 @@ class ArmConfig(Config):
 
     label: str = ""
     """The name in the picture."""
-    how: Literal["finetune", "probe", "pixels"] = "finetune"
-    """finetune: all weights; probe: a linear model on frozen features; pixels: a linear model on the shrunk image."""
+    how: How = "finetune"
+    """finetune: all weights; probe: a linear model on frozen features; knn: a vote of the nearest labelled cases by
+    frozen features; pixels: a linear model on the shrunk image."""
     init: Path | None = None
     """A finished pretraining run, or a local file of foreign weights."""
     pretrain: PretrainConfig | None = None
     """A pretraining recipe (in YAML its path, or {extends: path} and changes), run on each fold's training patients."""
+    once: bool = False
+    """Pretrained once a fold, however often `pretrainings` has the others; its intervals cover no second time."""
     weights_of: str | None = None
     """The same pretrained weights as that arm."""
     like: str | None = None
@@ -134,7 +139,7 @@ class CurveConfig(Config):
     def _task_suits_arms(self) -> CurveConfig:
         linear = [name for name, arm in self.arms.items() if arm.how != "finetune"]
         if linear and self.task.name == "segment":
-            raise ValueError(f"arms {', '.join(linear)}: a linear model cannot segment; use how: finetune")
+            raise ValueError(f"arms {', '.join(linear)}: only finetuned arms can segment; use how: finetune")
         if len(set(self.fractions)) < len(self.fractions):
             raise ValueError(f"fractions {self.fractions} name one twice")
         return self
@@ -164,7 +169,8 @@ class CurveConfig(Config):
 
     def pretrainings_of(self, arm: str) -> int:
         """1 also where there is nothing to repeat: what starts fresh, or from weights made elsewhere, is done once."""
-        return self.pretrainings if self.pretraining(arm) else 1
+        source = self.arms[self.arms[arm].weights_of or arm]
+        return self.pretrainings if source.pretrain and not source.once else 1
 
 
 def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
@@ -172,6 +178,8 @@ def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
     if len(arm.origins) != (arm.how != "pixels"):
         given = ", ".join(arm.origins) or "none"
         mistakes.append(f"give exactly one of {', '.join(ORIGINS)} (none for how: pixels), not {given}")
+    if arm.once and not arm.pretrain:
+        mistakes.append("once is of an arm with `pretrain`, and counts for those that take its weights, too")
     named = {field: getattr(arm, field) for field in ("weights_of", "like", "baseline") if getattr(arm, field)}
     mistakes += [f"{field} names {other!r}; the other arms are {', '.join(each for each in arms if each != name)}"
                  for field, other in named.items() if other not in arms or other == name]

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
 from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError
-from medssl.evaluate.probe import probe
+from medssl.evaluate.probe import probe, vote
 from medssl.metrics.classify import auroc
 from medssl.metrics.regress import r2
 from medssl.rng import stream
@@ -29,8 +28,6 @@ from medssl.train.precision import Precision
 
 log = logging.getLogger(__name__)
 
-NEIGHBOURS, TEMPERATURE = 20, 0.07
-"""Each neighbour weighs exp(cosine / temperature): Wu et al. 2018 (arXiv 1805.01978), and DINO (arXiv 2104.14294)."""
 FEWEST = 5
 """Cases of each class, and twice as many of a quantity, without which half of the patients is not judged."""
 
@@ -101,10 +98,8 @@ def neighbours_score(label: Label, known: Half, judged: Half) -> float:
     """Each case of `judged` is given the weighted mean of the label among its nearest in `known`."""
     truth, judged_truth = label.truth(known.cases), label.truth(judged.cases)
     has, judged_has = np.isfinite(truth), np.isfinite(judged_truth)
-    model = KNeighborsRegressor(min(NEIGHBOURS, int(has.sum())), metric="cosine",
-                                weights=lambda distance: np.exp(-distance / TEMPERATURE))
-    model.fit(known.features[has], truth[has])
-    return label.score(judged_truth[judged_has], model.predict(judged.features[judged_has]))
+    found = vote(known.features[has], truth[has], judged.features[judged_has])
+    return label.score(judged_truth[judged_has], found)
 
 
 def linear_score(label: Label, known: Half, judged: Half) -> float:

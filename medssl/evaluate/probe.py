@@ -1,4 +1,5 @@
-"""Linear probes on features that are computed once: what an encoder knows before anyone has taught it the labels."""
+"""Linear probes, and votes of neighbours, on features that are computed once: what an encoder knows before anyone has
+taught it the labels."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import KNeighborsRegressor
 
 from medssl.errors import ConfigError
 from medssl.evaluate.linear import Problems, Solved, logistic, ridge
@@ -20,6 +22,8 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 FALLBACK = 0.01
 """Where there are too few labels to choose by."""
 INNER_FOLDS = 3
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+"""Each neighbour weighs exp(cosine / temperature): Wu et al. 2018 (arXiv 1805.01978), and DINO (arXiv 2104.14294)."""
 BEYOND = 1e9
 """A logit beyond all others, of a model that knows one class only."""
 
@@ -40,11 +44,34 @@ def probes(
     judged_cases: pl.DataFrame,
 ) -> list[pl.DataFrame]:
     """`probe` for many subsets (n,) bool of the same cases; all their models are solved at once."""
+    predict = _probabilities if task.name == "classify" else _quantities
+    return _tables(predict, task, train, train_cases, subsets, judged, judged_cases)
+
+
+def neighbours(
+    task: TaskConfig, train: np.ndarray, train_cases: pl.DataFrame, subsets: Sequence[np.ndarray], judged: np.ndarray,
+    judged_cases: pl.DataFrame,
+) -> list[pl.DataFrame]:
+    """As `probes`, each case being given the weighted mean of the label among its nearest in the subset (`vote`)."""
+    return _tables(_votes, task, train, train_cases, subsets, judged, judged_cases)
+
+
+def vote(known: np.ndarray, truth: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """(m,): what the nearest of the known cases' features (n, D), with truth (n,), say of the judged ones' (m, D)."""
+    model = KNeighborsRegressor(min(NEIGHBOURS, len(known)), metric="cosine",
+                                weights=lambda distance: np.exp(-distance / TEMPERATURE))
+    return model.fit(known, truth).predict(judged)
+
+
+def _tables(
+    predict: Callable[[_Subsets, np.ndarray], np.ndarray], task: TaskConfig, train: np.ndarray,
+    train_cases: pl.DataFrame, subsets: Sequence[np.ndarray], judged: np.ndarray, judged_cases: pl.DataFrame,
+) -> list[pl.DataFrame]:
+    """A table a subset, one row a case and name with certain truth."""
     if task.name == "segment":
         raise ConfigError("A probe cannot segment", expected="classify or regress", remedy="use `how: finetune`")
     names = task.labels if task.name == "classify" else (task.label,)
     truth, judged_truth = label_table(train_cases, names), label_table(judged_cases, names)
-    predict = _probabilities if task.name == "classify" else _quantities
     patients, rows = train_cases["patient_id"].to_numpy(), [[] for _ in subsets]
     for column, name in enumerate(names):
         known, sure = (_certain(task, values[:, column]) for values in (truth, judged_truth))
@@ -94,6 +121,12 @@ def _quantities(given: _Subsets, judged: np.ndarray) -> np.ndarray:
     """(S, m)."""
     everyone = list(range(len(given.rows)))
     return _solved(given, everyone, ridge, lambda truth, found: -np.abs(truth - found).mean())(judged)
+
+
+def _votes(given: _Subsets, judged: np.ndarray) -> np.ndarray:
+    """(S, m). A subset that knows nothing says 0.5."""
+    return np.stack([vote(given.x[rows], given.y[rows], judged) if rows.any() else np.full(len(judged), 0.5)
+                     for rows in given.rows])
 
 
 def _solved(given: _Subsets, numbers: list[int], fit: Callable[..., Solved], score: Callable[..., float]) -> Solved:

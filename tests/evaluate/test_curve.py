@@ -181,6 +181,30 @@ def test_what_pretrains_is_done_for_each_pretraining_and_all_else_once(done, dis
     assert "2 pretrainings" in json.loads((tmp_path / "curve.json").read_text())["protocol"]
 
 
+def test_neighbours_vote_on_the_features_of_each_pretraining_and_one_arm_may_pretrain_once(discs, tmp_path):
+    arms = recipe(discs).arms["ssl"].model_dump()
+    ssl = {"how": "probe", "pretrain": arms["pretrain"]}
+    config = recipe(discs, pretrainings=2, seeds=1, arms={
+        "ssl": ssl, "nearest": {"how": "knn", "weights_of": "ssl"},
+        "single": {**ssl, "once": True}, "its": {"how": "knn", "weights_of": "single"}})
+    run_curve(config, tmp_path, 1, quiet)
+    points = table(tmp_path, "points")
+    again = dict(points.group_by("arm").agg(pl.col("pretraining").n_unique()).iter_rows())
+    assert again == {"ssl": 2, "nearest": 2, "single": 1, "its": 1}
+    assert len(list((tmp_path / "pretrain").iterdir())) == 3
+    nearest, its = (table(tmp_path, "predictions").filter(arm=arm, pretraining=0).drop("arm") for arm in
+                    ("nearest", "its"))
+    assert nearest.equals(its), "both start from the same seed"
+    assert nearest["prediction"].n_unique() > 4
+    assert nearest["prediction"].is_between(0, 1).all()
+
+
+def test_once_is_refused_of_an_arm_that_does_not_pretrain(discs):
+    with pytest.raises(ConfigError, match="frozen: once is of an arm with `pretrain`"):
+        recipe(discs, arms={"ssl": {"pretrain": {"step": "pretrain", **SMALL, "data": discs.model_dump()}},
+                            "frozen": {"how": "probe", "weights_of": "ssl", "once": True}})
+
+
 def test_a_curve_of_before_pretrainings_were_counted_goes_on(done, discs, tmp_path):
     old = shutil.copytree(done, tmp_path / "old")
     for path in (old / "points").rglob("*.json"):
@@ -331,7 +355,7 @@ def test_all_mistakes_of_the_arms_and_the_fractions_are_listed_at_once(discs):
 
 
 @pytest.mark.parametrize(("changes", "told"), [
-    ({"task": {"name": "segment"}}, "arms frozen, random, pixels: a linear model cannot segment"),
+    ({"task": {"name": "segment"}}, "arms frozen, random, pixels: only finetuned arms can segment"),
     ({"fractions": [0.5, 0.5]}, "name one twice"),
     ({"fractions": []}, "fractions"),
     ({"protocol": {"name": "cross_validation", "folds": 1}}, "folds"),

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from medssl.errors import ConfigError
-from medssl.evaluate.probe import probe
+from medssl.evaluate.probe import neighbours, probe, vote
 from medssl.metrics.classify import auroc
 from medssl.rng import stream
 from medssl.tasks import Classify, Regress, Segment
@@ -39,6 +39,37 @@ def test_separable_features_are_separated(features):
     assert table["case_id"].to_list() == [f"j{n}" for n in range(JUDGED)]
     assert auroc(table["target"].to_numpy(), table["prediction"].to_numpy()) > 0.9
     assert table["prediction"].is_between(0, 1).all()
+
+
+def test_a_vote_weighs_each_neighbour_by_its_angle():
+    known = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    judged = np.array([[5.0, 0.0], [0.0, 0.1]])
+    cosines = np.array([[1.0, 0.0, np.sqrt(0.5)], [0.0, 1.0, np.sqrt(0.5)]])
+    weights = np.exp(cosines / 0.07)
+    truth = np.array([0.2, 0.4, 0.9])
+    np.testing.assert_allclose(vote(known, truth, judged), weights @ truth / weights.sum(axis=1))
+
+
+def test_only_the_twenty_nearest_vote():
+    angles = np.linspace(0, 1, 60)
+    known = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert vote(known, (angles > angles[19]) * 1.0, known[:1]) == 0
+
+
+def test_neighbours_learn_from_their_own_subset_and_from_certain_labels(features):
+    train, judged = features
+    known = truth(train)
+    subsets = [np.arange(TRAIN) < count for count in (20, TRAIN)]
+    labels = [value if n % 5 else -1.0 for n, value in enumerate(known)]
+    found = neighbours(Classify.Config(labels=("Edema",)), train, cases(TRAIN, "t", Edema=labels), subsets, judged,
+                       cases(JUDGED, "j", Edema=truth(judged)))
+    for subset, table in zip(subsets, found, strict=True):
+        certain = subset & (np.arange(TRAIN) % 5 > 0)
+        np.testing.assert_allclose(table["prediction"], vote(train[certain], known[certain], judged))
+    blank = cases(TRAIN, "t", Edema=[-1.0] * TRAIN)
+    (none,) = neighbours(Classify.Config(labels=("Edema",)), train, blank, subsets[:1], judged,
+                         cases(JUDGED, "j", Edema=truth(judged)))
+    assert set(none["prediction"]) == {0.5}
 
 
 def test_features_that_know_nothing_stay_at_chance(features):
