@@ -24,16 +24,11 @@ from medssl.report.cells import (
     subgroup_table,
 )
 from medssl.report.checklist import checklist
-from medssl.report.figures import (
-    curve_figure,
-    difference_figure,
-    ranked_figure,
-    segmentation_figure,
-    training_figure,
-)
+from medssl.report.figures import curve_figure, difference_figure, training_figure
 from medssl.report.layout import Picture, drawn, environment
 from medssl.report.model_card import model_card
 from medssl.report.scaling import Scaling, scaling_part
+from medssl.report.scans import ranked_figure, segmentation_figure
 from medssl.report.style import data_uri, png_uri
 from medssl.report.tables import RANKS, Curve, Pretrain, read_curve, read_pretrain
 

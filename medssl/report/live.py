@@ -9,8 +9,8 @@ import polars as pl
 from medssl.data.source import Data
 from medssl.evaluate.online import online_probe
 from medssl.objectives import OBJECTIVES, Objective
-from medssl.report.figures import reconstructions_picture
 from medssl.report.preview import first_batch, reconstructions
+from medssl.report.scans import reconstructions_picture
 from medssl.train.onlook import Onlooker, Sight
 from medssl.train.pretrain import PretrainConfig, learnt_from
 

@@ -19,7 +19,7 @@ from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.models.start import open_start
 from medssl.objectives import Objective, build_objective
-from medssl.report.figures import StrengthRow, save_reconstructions, save_strengths, save_views
+from medssl.report.scans import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
 from medssl.train.pretrain import PretrainConfig, learnt_from

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from medssl.report.figures import save_figure
-from medssl.report.style import FAINT, HUES, drawing, new_figure
+from medssl.report.style import FAINT, HUES, drawing, new_figure, save_figure
 
 BINS = 10
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -21,6 +23,7 @@ from medssl.report.words import patients, percent
 
 WIDE, NARROW = 9.6, 3.9
 """Figure widths in inches: a desktop's text column, and a phone's."""
+DPI = 150
 
 INK, FAINT, GRID = "#1f2933", "#6b7780", "#e4e8eb"
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -173,3 +176,12 @@ def _thin_out(labels: list[str], places: Sequence[float], widths: Sequence[float
         shown.append(label if fits else "")
         edge = place + width / 2 if fits else edge
     return shown
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+
+
+def wrap(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width)) or text

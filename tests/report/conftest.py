@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medssl.report.figures import save_reconstructions, save_views
+from medssl.report.scans import save_reconstructions, save_views
 from medssl.rng import stream
 
 FRACTIONS = (0.04, 0.1, 0.25, 0.5, 1.0)

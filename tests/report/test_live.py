@@ -10,8 +10,8 @@ from small_sets import SMALL, discs  # noqa: F401 (fixture)
 
 from medssl.data.source import DataConfig, open_data
 from medssl.report import live
-from medssl.report.figures import reconstructions_picture
 from medssl.report.live import live_pictures
+from medssl.report.scans import reconstructions_picture
 from medssl.train.pretrain import PretrainConfig, fitted_objective
 
 MAE = {"encoder": {"name": "vit", "width": 12, "depth": 1, "heads": 2, "patch": [8, 8]},

@@ -17,11 +17,9 @@ from medssl.report.figures import (
     LOG_POINTS,
     curve_figure,
     difference_figure,
-    save_reconstructions,
-    save_views,
-    segmentation_figure,
     training_figure,
 )
+from medssl.report.scans import save_reconstructions, save_views, segmentation_figure
 from medssl.report.style import line_styles
 from medssl.report.tables import read_curve, read_pretrain
 

@@ -16,7 +16,7 @@ from medssl.data.loader import Loader
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.report import preview
-from medssl.report.figures import StrengthRow, save_strengths, save_views
+from medssl.report.scans import StrengthRow, save_strengths, save_views
 from medssl.train.pretrain import PretrainConfig, learnt_from, pretrain
 
 JITTER = TRANSFORMS["jitter"].Config(brightness=0.6, contrast=0.0, probability=0.5)
