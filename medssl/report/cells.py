@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from medssl.data.groups import FEWEST
 from medssl.report import words
-from medssl.report.cohort import FEWEST, Share
+from medssl.report.cohort import Share
 from medssl.report.study import Study
 from medssl.report.style import data_uri
 from medssl.report.tables import Curve

@@ -7,25 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
 from medssl.data.checks.classes import class_counts
 from medssl.data.checks.labels import label_values, region_values
+from medssl.data.groups import grouped
 from medssl.data.manifest import Manifest
 from medssl.data.split import SPLITS
 
 BINS = 24
 WIDE = 50
 """Where the largest value is more times the smallest than this, bins grow in ratio."""
-BANDS = 6
-"""About so many rows a number has in a table by split."""
-TERMS = 6
-"""So many terms of a text have a row of their own."""
-FEWEST = 5
-"""A term that fewer patients have is counted under the others: it might tell who they are."""
 CHANNELS = 8
 """So many channels have a histogram of their brightness."""
 GRADES = {-1.0, 0.0, 1.0}
@@ -119,12 +113,10 @@ def shares(manifest: Manifest, facts: pl.DataFrame | None) -> list[Shares]:
         if set(values["value"].drop_nulls()) <= GRADES:
             classes[name] = values
         else:
-            tables.append(_groups(f"label {name}", _banded(manifest.cases, f"label.{name}"), splits))
+            tables.append(_groups(f"label {name}", manifest.cases, f"label.{name}", splits))
     regions = {name: region_values(manifest, facts, name) for name in manifest.regions} if facts is not None else {}
     for attribute in manifest.attributes:
-        column = f"attr.{attribute}"
-        group = _termed if manifest.cases[column].dtype == pl.String else _banded
-        tables.append(_groups(attribute, group(manifest.cases, column), splits))
+        tables.append(_groups(attribute, manifest.cases, f"attr.{attribute}", splits))
     drawn = [_positive("positive for label", classes, splits), _positive("masks that hold", regions, splits), *tables]
     return [table for table in drawn if table.rows]
 
@@ -138,8 +130,8 @@ def _positive(title: str, values: dict[str, pl.DataFrame], splits: list[str]) ->
     return Shares(title, splits, rows)
 
 
-def _groups(title: str, groups: pl.DataFrame, splits: list[str]) -> Shares:
-    """groups: split, group (an Enum in the order of the rows), of each case."""
+def _groups(title: str, cases: pl.DataFrame, column: str, splits: list[str]) -> Shares:
+    groups = cases.select("split", group=grouped(cases, column))
     totals = dict(groups.group_by("split").len().rows())
     counts = {(split, group): count for split, group, count in groups.group_by("split", "group").len().rows()}
     names = groups["group"].unique().sort().to_list()
@@ -147,36 +139,3 @@ def _groups(title: str, groups: pl.DataFrame, splits: list[str]) -> Shares:
         return Shares(title, splits, [])
     return Shares(title, splits, [(name, [Share(counts.get((split, name), 0), totals[split]) for split in splits])
                                   for name in names])
-
-
-def _termed(cases: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The commonest terms; the others, and what is missing, in a row each."""
-    patients = cases.drop_nulls(column).group_by(column).agg(pl.col("patient_id").n_unique()).sort(
-        ["patient_id", column], descending=[True, False])
-    own = patients.filter(pl.col("patient_id") >= FEWEST)[column].head(TERMS).to_list()
-    group = pl.when(pl.col(column).is_in(own)).then(column).when(pl.col(column).is_null()).then(pl.lit("missing"))
-    order = list(dict.fromkeys([*own, "others", "missing"]))
-    return cases.select("split", group=group.otherwise(pl.lit("others")).cast(pl.Enum(order)))
-
-
-def _banded(cases: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Bands of even, round width; the first and the last are open, so that an outlier does not stretch them."""
-    values = cases[column].drop_nulls()
-    edges = _round_edges(values.quantile(0.05), values.quantile(0.95)) if len(values) else []
-    between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
-    names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and more"] if edges else ["all"]
-    order = [*names, "missing"]
-    places = np.searchsorted(edges, cases[column].fill_null(0.0).to_numpy(), side="right")
-    banded = pl.Series([names[place] for place in places], dtype=pl.String)
-    group = pl.when(pl.col(column).is_null()).then(pl.lit("missing")).otherwise(banded)
-    return cases.select("split", group=group.cast(pl.Enum(order)))
-
-
-def _round_edges(low: float, high: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, some BANDS of them, between low and high."""
-    if not high > low:
-        return []
-    width = (high - low) / BANDS
-    power = 10.0 ** np.floor(np.log10(width))
-    step = next(times * power for times in (1, 2, 5, 10) if times * power >= width * (1 - 1e-9))
-    return [float(number) * step for number in range(int(np.floor(low / step)) + 1, int(np.ceil(high / step)))]
