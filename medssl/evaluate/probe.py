@@ -13,7 +13,7 @@ from medssl.errors import ConfigError
 from medssl.evaluate.linear import Problems, Solved, logistic, ridge
 from medssl.metrics.classify import auroc
 from medssl.tasks import TaskConfig
-from medssl.tasks.classify import label_table
+from medssl.tasks.labels import label_table
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation, from strong to weak; chosen within the labelled patients alone."""

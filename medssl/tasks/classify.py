@@ -1,7 +1,7 @@
-"""Multi-label classification with CheXpert's uncertain labels.
+"""Classification: findings that occur together, or classes that exclude each other.
 
-Irvin et al., CheXpert, AAAI 2019 (arXiv 1901.07031), section 4: −1 is ignored (U-Ignore), or read as 0 (U-Zeros) or
-1 (U-Ones), for each label by itself. Judged only where the truth is certain.
+CheXpert's uncertain labels are read as Irvin et al. do (AAAI 2019, arXiv 1901.07031, section 4), each label by itself.
+Judged only where the truth is certain.
 """
 
 from __future__ import annotations
@@ -16,27 +16,35 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
-from medssl.errors import ManifestError
 from medssl.models.encoder import Encoder
 from medssl.models.head import LinearHead
+from medssl.tasks.labels import UNCERTAIN, certain, label_table, one_class, require_one_class
 from medssl.tasks.task import Task
 from medssl.types import Features, Prediction, Views
 
 Policy = Literal["ignore", "zeros", "ones"]
-UNCERTAIN = -1.0
+HEAVIEST = 100.0
+"""Greatest weight that `balance` gives, and the inverse of the least."""
 
 
 class Classify(Task):
-    """Labels of 0 and 1; a sigmoid and a cross-entropy for each."""
+    """Labels of 0 and 1: a sigmoid and a cross-entropy for each, or a softmax and a cross-entropy over all."""
 
     class Config(StrictConfig):
         name: Literal["classify"] = "classify"
         labels: Annotated[tuple[str, ...], Field(min_length=1)]
         """Names as in the manifest's `label.*` columns."""
+        kind: Literal["multi_label", "single_label"] = "multi_label"
+        """multi_label: each is present or not, whatever the others are. single_label: they are classes, of which each
+        case has exactly one; cases whose class is blank or uncertain are left out."""
         uncertain: Policy = "ignore"
         """What −1 is read as in training."""
         uncertain_by_label: dict[str, Policy] = {}
         """The same for one label, e.g. {Edema: ones}."""
+        balance: bool = False
+        """Weigh positives by negatives / positives of the labelled training cases (of single_label, each class by the
+        inverse of its share), at most 100-fold. Probabilities have the weights taken out again, so that they are still
+        those of the cases as they are. Linear probes are not weighed."""
 
         @model_validator(mode="after")
         def _labels_exist(self) -> Classify.Config:
@@ -45,38 +53,68 @@ class Classify(Task):
                 raise ValueError(f"labels are named once each; uncertain_by_label names some of them, not {unknown}")
             return self
 
+        @model_validator(mode="after")
+        def _classes_exclude_each_other(self) -> Classify.Config:
+            if self.kind == "single_label":
+                if len(self.labels) < 2:
+                    raise ValueError("kind single_label chooses among two labels or more")
+                if self.uncertain != "ignore" or self.uncertain_by_label:
+                    raise ValueError("kind single_label leaves uncertain cases out; leave uncertain and "
+                                     "uncertain_by_label out, too")
+            return self
+
     def __init__(self, config: Classify.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()
         self.config, self.names = config, config.labels
+        self.is_single = config.kind == "single_label"
         self.head = LinearHead(encoder.width, len(config.labels))
+        self.register_buffer("weight", torch.ones(len(config.labels)) if config.balance else None)
 
     def prepare_targets(self, cases: pl.DataFrame) -> dict[str, np.ndarray]:
         """(L,) of 0, 1 and NaN, where NaN is ignored by the loss."""
-        table = label_table(cases, self.names).astype(np.float32)
-        for column, name in enumerate(self.names):
-            policy = self.config.uncertain_by_label.get(name, self.config.uncertain)
-            meaning = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}[policy]
-            table[table[:, column] == UNCERTAIN, column] = meaning
-        return dict(zip(cases["case_id"], table, strict=True))
+        table = label_table(cases, self.names)
+        targets = (one_class(table) if self.is_single else self._read(table)).astype(np.float32)
+        if self.weight is not None:
+            weigh = class_weights if self.is_single else positive_weights
+            self.weight.copy_(torch.from_numpy(weigh(targets)))
+        return dict(zip(cases["case_id"], targets, strict=True))
+
+    def _read(self, table: np.ndarray) -> np.ndarray:
+        meanings = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
+        read = [meanings[self.config.uncertain_by_label.get(name, self.config.uncertain)] for name in self.names]
+        return np.where(table == UNCERTAIN, read, table)
 
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         logits = self.head(features.pooled).float()
+        if self.is_single:
+            return F.cross_entropy(logits, views.target, self.weight), {}
         known = ~torch.isnan(views.target)
-        losses = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(views.target), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(views.target), pos_weight=self.weight,
+                                                    reduction="none")
         return (losses * known).sum() / known.sum().clamp(min=1), {}
 
+    def terms(self, target: Tensor) -> int:
+        return len(target) if self.is_single else super().terms(target)
+
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
-        return torch.sigmoid(self.head(features.pooled).float())
+        logits = self.head(features.pooled).float()
+        if self.weight is not None:
+            logits = logits - self.weight.log()
+        return logits.softmax(dim=1) if self.is_single else torch.sigmoid(logits)
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
-        truths = [(name, case[f"label.{name}"], p) for name, p in zip(self.names, output, strict=True)]
+        table = np.array([[case[f"label.{name}"] for name in self.names]], dtype=np.float64)
+        (truths,) = certain_truths(self.config, table)
         return [Prediction(case["case_id"], case["patient_id"], name, float(truth), float(p))
-                for name, truth, p in truths if truth in (0.0, 1.0)]
+                for name, truth, p in zip(self.names, truths, output, strict=True) if np.isfinite(truth)]
 
     @classmethod
     def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
-        known = np.isfinite(label_table(cases, config.labels)).any(axis=1)
-        return cases.filter(pl.Series(known, dtype=pl.Boolean))
+        table = label_table(cases, config.labels)
+        if config.kind == "single_label":
+            require_one_class(cases, config.labels)
+            table = one_class(table)
+        return cases.filter(pl.Series(np.isfinite(table).any(axis=1), dtype=pl.Boolean))
 
     @classmethod
     def strata(cls, config: Config, cases: pl.DataFrame) -> list[str]:
@@ -85,13 +123,25 @@ class Classify(Task):
         return ["".join("1" if p else "0" for p in row) for row in positive]
 
 
-def label_table(cases: pl.DataFrame, names: tuple[str, ...]) -> np.ndarray:
-    """(cases, L) float64 of the manifest's raw labels, NaN where blank; ManifestError for a label that is not there."""
-    known = [column.removeprefix("label.") for column in cases.columns if column.startswith("label.")]
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise ManifestError(f"The manifest has no label {', '.join(map(repr, absent))}",
-                            expected=f"some of {', '.join(known) or 'none (this card has no labels)'}",
-                            remedy="choose task.labels from these, or add the column to the card")
-    columns = [cases[f"label.{name}"].cast(pl.Float64).to_numpy().astype(np.float64) for name in names]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(cases), 0))
+def certain_truths(config: Classify.Config, table: np.ndarray) -> np.ndarray:
+    """What raw labels (cases, L) are judged by: 0 and 1, and NaN where the truth is not certain."""
+    return one_class(table) if config.kind == "single_label" else certain(table)
+
+
+def positive_weights(targets: np.ndarray) -> np.ndarray:
+    """(L,) of negatives / positives of targets (cases, L); 1 for a label that lacks either."""
+    known = targets >= 0
+    positives, negatives = (np.where(known, share, 0).sum(axis=0) for share in (targets, 1 - targets))
+    return _within(negatives, positives)
+
+
+def class_weights(targets: np.ndarray) -> np.ndarray:
+    """(L,) of the mean number of cases of a class / those of each, of targets (cases, L); 1 for a class without any."""
+    counts = np.nansum(targets, axis=0)
+    return _within(np.full(len(counts), counts.sum() / max(1, (counts > 0).sum())), counts)
+
+
+def _within(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    both = (numerator > 0) & (denominator > 0)
+    ratio = np.where(both, numerator, 1) / np.where(both, denominator, 1)
+    return np.clip(ratio, 1 / HEAVIEST, HEAVIEST).astype(np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor, nn
 
 from medssl.config import Config
@@ -35,6 +36,10 @@ class Task(nn.Module):
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss () and named figures to watch."""
         raise NotImplementedError
+
+    def terms(self, target: Tensor) -> int:
+        """How many terms the loss of targets (B, L) is the mean of."""
+        return int(torch.isfinite(target).sum())
 
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
         """Head outputs: (B, L), or (B, R, *S) for dense tasks."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from medssl.errors import ManifestError
 from medssl.models import build_encoder
 from medssl.models.cnn import UNetEncoder
+from medssl.rng import stream
 from medssl.tasks import Classify, LabelledModel, build_task
 from medssl.types import Features, Views
 
@@ -110,3 +111,85 @@ def test_labelled_cases_and_their_strata():
 def test_an_unknown_label_names_the_known_ones():
     with pytest.raises(ManifestError, match="no label 'Oedema'.*Edema, Pneumonia, Fracture"):
         Classify.labelled(Classify.Config(labels=("Oedema",)), cases())
+
+
+def classes(*rows: str) -> pl.DataFrame:
+    """A case a row: a letter a label, 1, 0, u for uncertain or . for blank."""
+    values = {"1": 1.0, "0": 0.0, "u": -1.0, ".": None}
+    columns = {f"label.{name}": [values[row[n]] for row in rows] for n, name in enumerate(LABELS)}
+    ids = {"case_id": [f"c{n}" for n in range(len(rows))], "patient_id": [f"p{n}" for n in range(len(rows))]}
+    return pl.DataFrame(ids | columns, schema_overrides=dict.fromkeys(columns, pl.Float64))
+
+
+def test_a_case_of_classes_has_one_and_is_left_out_where_it_is_not_known():
+    config, known = Classify.Config(labels=LABELS, kind="single_label"), classes("100", "0.1", "...", "0.0", "1u0")
+    assert Classify.labelled(config, known)["case_id"].to_list() == ["c0", "c1"]
+    targets = task(kind="single_label").prepare_targets(known[:2])
+    assert table(targets) == [[1, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(("row", "told"), [("110", "c1 has 2 of Edema, Pneumonia, Fracture"),
+                                           ("1u1", "c1 has 2 of"), ("000", "c1 has none of")])
+def test_a_case_of_no_class_or_of_several_is_told(row, told):
+    with pytest.raises(ManifestError, match=f"1 of 2 cases are not of one class: {told}.*task.kind=multi_label"):
+        Classify.labelled(Classify.Config(labels=LABELS, kind="single_label"), classes("100", row))
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ("Edema",)}, {"uncertain": "ones"},
+                                   {"uncertain_by_label": {"Edema": "ones"}}])
+def test_classes_are_several_and_have_no_uncertain_policy(wrong):
+    with pytest.raises(ValidationError, match="single_label"):
+        Classify.Config(**{"labels": LABELS, "kind": "single_label"} | wrong)
+
+
+def test_classes_are_learnt_and_told_by_one_softmax():
+    model = task(kind="single_label")
+    torch.nn.init.normal_(model.head.linear.weight)
+    loss, pooled = loss_of(model, torch.tensor([[1, 0, 0], [0, 0, 1.0]]))
+    odds = np.exp(model.head(pooled).detach().double().numpy())
+    p = odds / odds.sum(axis=1, keepdims=True)
+    assert float(loss.detach()) == pytest.approx(-(math.log(p[0, 0]) + math.log(p[1, 2])) / 2, rel=1e-5)
+    found = model.outputs(Features(maps=[], pooled=pooled), ())
+    np.testing.assert_allclose(found.detach(), p, rtol=1e-5)
+    (known,) = classes("0.1").to_dicts()
+    assert [(row.name, row.target) for row in model.judge(known, p[0], None)] == [
+        ("Edema", 0), ("Pneumonia", 0), ("Fracture", 1)]
+    assert model.judge(classes("0u1").to_dicts()[0], p[0], None) == []
+
+
+def test_rare_findings_and_rare_classes_weigh_as_much_as_frequent_ones():
+    model = task(balance=True)
+    model.prepare_targets(classes("1u0", "000", "010", "0.0", "000"))
+    assert model.weight.tolist() == [4, 2, 1], "of the known ones; 1 where there is no positive"
+    model.prepare_targets(classes("100", *["000"] * 500))
+    assert model.weight.tolist() == [100, 1, 1]
+    model = task(kind="single_label", balance=True)
+    model.prepare_targets(classes("100", "100", "100", "001"))
+    np.testing.assert_allclose(model.weight, [2 / 3, 1, 2])
+
+
+def test_the_weights_of_a_run_that_has_none_are_not_looked_for():
+    assert "weight" not in task().state_dict()
+    assert "weight" in task(balance=True).state_dict()
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "single_label"])
+def test_weights_do_not_move_the_probabilities(kind):
+    """Features that tell nothing: what is learnt is how frequent each label is, weighed or not."""
+    names = stream("balance").choice(3, size=400, p=[0.05, 0.15, 0.8])
+    known = classes(*("".join(str(int(n == name)) for n in range(3)) for name in names))
+    model = task(kind=kind, balance=True)
+    targets = torch.from_numpy(np.stack(list(model.prepare_targets(known).values())))
+    features, views = Features([], torch.zeros(400, 8)), Views((), target=targets)
+    solver = torch.optim.LBFGS(model.head.parameters(), max_iter=100)
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        found = model(features, views)[0]
+        found.backward()
+        return found
+
+    solver.step(loss)
+    shares = np.bincount(names) / 400
+    np.testing.assert_allclose(model.outputs(features, ()).detach()[0], shares, atol=2e-3)
+    assert abs(float(model.head.linear.bias[0].detach()) - math.log(shares[0] / (1 - shares[0]))) > 1, "weighed"
