@@ -1,7 +1,7 @@
 """Classification: findings that occur together, or classes that exclude each other.
 
-CheXpert's uncertain labels are read as Irvin et al. do (AAAI 2019, arXiv 1901.07031, section 4), each label by itself.
-Judged only where the truth is certain.
+CheXpert's uncertain labels are read as Irvin et al. do (AAAI 2019, arXiv 1901.07031, section 4), each label by a policy
+of its own: U-Ignore, U-Zeros, U-Ones, U-MultiClass, U-SelfTrained. Judged only where the truth is certain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from medssl.tasks.labels import UNCERTAIN, certain, label_table, one_class, requ
 from medssl.tasks.task import Task
 from medssl.types import Features, Prediction, Views
 
-Policy = Literal["ignore", "zeros", "ones"]
+Policy = Literal["ignore", "zeros", "ones", "multi_class", "self_trained"]
 HEAVIEST = 100.0
 """Greatest weight that `balance` gives, and the inverse of the least."""
 
@@ -38,9 +38,17 @@ class Classify(Task):
         """multi_label: each is present or not, whatever the others are. single_label: they are classes, of which each
         case has exactly one; cases whose class is blank or uncertain are left out."""
         uncertain: Policy = "ignore"
-        """What −1 is read as in training."""
+        """What −1 is read as in training. multi_class: a third answer beside absent and present, by a softmax; what is
+        predicted is the probability of present against absent. self_trained: what a model predicts that is trained
+        first and ignores it, which takes twice the time. In place of both a linear probe ignores it: no features would
+        be learnt for a third answer, and a probe's own predictions teach it nothing."""
         uncertain_by_label: dict[str, Policy] = {}
         """The same for one label, e.g. {Edema: ones}."""
+        scored_by: Literal["image", "study"] = "image"
+        """study: the predictions for a study's images (by the card's `study`) are pooled, and it is judged once. It is
+        not judged on a label on which its certain images disagree."""
+        pool: Literal["mean", "max"] = "mean"
+        """How a study's views are pooled; CheXpert's authors take the largest probability."""
         balance: bool = False
         """Weigh positives by negatives / positives of the labelled training cases (of single_label, each class by the
         inverse of its share), at most 100-fold. Probabilities have the weights taken out again, so that they are still
@@ -61,43 +69,77 @@ class Classify(Task):
                 if self.uncertain != "ignore" or self.uncertain_by_label:
                     raise ValueError("kind single_label leaves uncertain cases out; leave uncertain and "
                                      "uncertain_by_label out, too")
+                if self.pool == "max":
+                    raise ValueError("pool max is for multi_label: a study's largest probabilities do not sum "
+                                     "to 1; use pool mean")
             return self
+
+        def policy(self, label: str) -> Policy:
+            return self.uncertain_by_label.get(label, self.uncertain)
 
     def __init__(self, config: Classify.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()
         self.config, self.names = config, config.labels
         self.is_single = config.kind == "single_label"
-        self.head = LinearHead(encoder.width, len(config.labels))
+        self.three_way = self._columns("multi_class")
+        self.head = LinearHead(encoder.width, len(config.labels) + len(self.three_way))
+        self._taught: dict[str, np.ndarray] = {}
         self.register_buffer("weight", torch.ones(len(config.labels)) if config.balance else None)
 
     def prepare_targets(self, cases: pl.DataFrame) -> dict[str, np.ndarray]:
-        """(L,) of 0, 1 and NaN, where NaN is ignored by the loss."""
+        """(L,) from 0 to 1, UNCERTAIN where that is an answer, and NaN, which is ignored by the loss."""
         table = label_table(cases, self.names)
-        targets = (one_class(table) if self.is_single else self._read(table)).astype(np.float32)
+        targets = (one_class(table) if self.is_single else self._read(cases, table)).astype(np.float32)
         if self.weight is not None:
             weigh = class_weights if self.is_single else positive_weights
             self.weight.copy_(torch.from_numpy(weigh(targets)))
         return dict(zip(cases["case_id"], targets, strict=True))
 
-    def _read(self, table: np.ndarray) -> np.ndarray:
-        meanings = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
-        read = [meanings[self.config.uncertain_by_label.get(name, self.config.uncertain)] for name in self.names]
-        return np.where(table == UNCERTAIN, read, table)
+    def _read(self, cases: pl.DataFrame, table: np.ndarray) -> np.ndarray:
+        """(cases, L) of what is learnt: as `read_uncertain`, with UNCERTAIN as an answer and what a teacher said."""
+        read = read_uncertain(self.config, table)
+        for column in self.three_way:
+            read[table[:, column] == UNCERTAIN, column] = UNCERTAIN
+        for row, case_id in enumerate(cases["case_id"] if self._taught else ()):
+            for column in self._columns("self_trained"):
+                if table[row, column] == UNCERTAIN and case_id in self._taught:
+                    read[row, column] = self._taught[case_id][column]
+        return read
+
+    def to_be_taught(self, cases: pl.DataFrame) -> pl.DataFrame:
+        unsure = (label_table(cases, self.names)[:, self._columns("self_trained")] == UNCERTAIN).any(axis=1)
+        return cases.filter(pl.Series(unsure, dtype=pl.Boolean))
+
+    def be_taught(self, said: dict[str, np.ndarray]) -> None:
+        self._taught = said
+
+    def _columns(self, policy: Policy) -> list[int]:
+        return [column for column, name in enumerate(self.names) if self.config.policy(name) == policy]
 
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         logits = self.head(features.pooled).float()
         if self.is_single:
             return F.cross_entropy(logits, views.target, self.weight), {}
-        known = ~torch.isnan(views.target)
-        losses = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(views.target), pos_weight=self.weight,
+        known, target = ~torch.isnan(views.target), torch.nan_to_num(views.target)
+        losses = F.binary_cross_entropy_with_logits(logits[:, : len(self.names)], target, pos_weight=self.weight,
                                                     reduction="none")
+        if self.three_way:
+            losses[:, self.three_way] = self._three_way_losses(logits, target)
         return (losses * known).sum() / known.sum().clamp(min=1), {}
+
+    def _three_way_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B, M) cross-entropies of softmaxes over absent, present and uncertain, absent having the logit 0."""
+        present, uncertain = logits[:, self.three_way], logits[:, len(self.names) :]
+        answer = target[:, self.three_way]
+        three = torch.stack([torch.zeros_like(present), present, uncertain], dim=1)
+        losses = F.cross_entropy(three, torch.where(answer == UNCERTAIN, 2, answer).long(), reduction="none")
+        return losses if self.weight is None else losses * torch.where(answer == 1, self.weight[self.three_way], 1)
 
     def terms(self, target: Tensor) -> int:
         return len(target) if self.is_single else super().terms(target)
 
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
-        logits = self.head(features.pooled).float()
+        logits = self.head(features.pooled).float()[:, : len(self.names)]
         if self.weight is not None:
             logits = logits - self.weight.log()
         return logits.softmax(dim=1) if self.is_single else torch.sigmoid(logits)
@@ -126,6 +168,17 @@ class Classify(Task):
 def certain_truths(config: Classify.Config, table: np.ndarray) -> np.ndarray:
     """What raw labels (cases, L) are judged by: 0 and 1, and NaN where the truth is not certain."""
     return one_class(table) if config.kind == "single_label" else certain(table)
+
+
+def learnt_truths(config: Classify.Config, table: np.ndarray) -> np.ndarray:
+    """What a probe learns from raw labels (cases, L): 0 and 1, and NaN where it learns nothing."""
+    return one_class(table) if config.kind == "single_label" else certain(read_uncertain(config, table))
+
+
+def read_uncertain(config: Classify.Config, table: np.ndarray) -> np.ndarray:
+    """Raw labels (cases, L) with −1 read as 0 or 1 where a policy says so, and otherwise as NaN."""
+    meanings = [{"zeros": 0.0, "ones": 1.0}.get(config.policy(name), np.nan) for name in config.labels]
+    return np.where(table == UNCERTAIN, meanings, table)
 
 
 def positive_weights(targets: np.ndarray) -> np.ndarray:
