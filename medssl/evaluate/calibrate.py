@@ -8,34 +8,42 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
 
 from medssl.errors import MedsslError
 
 SURE = 1e-7
-"""The least distance of a probability from 0 and 1 whose logit is taken."""
+"""The least probability whose logarithm is taken."""
 WIDEST = np.log(100.0)
 """Of a temperature's logarithm, either way."""
 
 
 def fit_temperature(target: ArrayLike, probability: ArrayLike) -> float:
-    """The temperature at which (N,) targets of 0 and 1 are most likely; MedsslError where they are all alike."""
-    target, logit = np.asarray(target, dtype=np.float64), _logit(probability)
-    if not 0 < target.mean() < 1:
-        raise MedsslError("The cases to calibrate on are all of one class", expected="both",
+    """The temperature at which (N,) targets of 0 and 1, or (N, L) with a 1 for each case's class, are most likely.
+
+    MedsslError where all are of one class.
+    """
+    classes, logits = _classes(target), np.log(np.clip(_classes(probability), SURE, 1 - SURE))
+    if (classes.sum(axis=0) > 0).sum() < 2:
+        raise MedsslError("The cases to calibrate on are all of one class", expected="both, or several",
                           remedy="give the validation split more patients")
+    of_truth = (classes * logits).sum(axis=1)
 
     def unlikely(log_temperature: float) -> float:
-        scaled = logit / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, scaled) - target * scaled))
+        temperature = np.exp(log_temperature)
+        return float(np.mean(logsumexp(logits / temperature, axis=1) - of_truth / temperature))
 
     return float(np.exp(minimize_scalar(unlikely, bounds=(-WIDEST, WIDEST), method="bounded").x))
 
 
 def at_temperature(probability: ArrayLike, temperature: float) -> np.ndarray:
-    """(N,) probabilities whose logits are divided by a temperature: above 1, they come nearer to a half."""
-    return 1 / (1 + np.exp(-_logit(probability) / temperature))
+    """(N,) probabilities, or (N, L) of classes, whose logits are divided by a temperature: above 1, they come nearer to
+    each other."""
+    scaled = softmax(np.log(np.clip(_classes(probability), SURE, 1 - SURE)) / temperature, axis=1)
+    return scaled[:, 1] if np.ndim(probability) == 1 else scaled
 
 
-def _logit(probability: ArrayLike) -> np.ndarray:
-    sure = np.clip(np.asarray(probability, dtype=np.float64), SURE, 1 - SURE)
-    return np.log(sure / (1 - sure))
+def _classes(values: ArrayLike) -> np.ndarray:
+    """(N, L); of a finding (N,), for absent and present."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.stack([1 - values, values], axis=1) if values.ndim == 1 else values

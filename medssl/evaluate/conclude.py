@@ -101,4 +101,7 @@ def _protocol(curve: Curve) -> str:
                   "repeated in every fold; the test split stayed unopened")
     budget = f"every finetuned arm {config.train.steps} steps of {config.train.batch_size}"
     repeated = f"; {config.pretrainings} pretrainings of each arm that pretrains" if config.pretrainings > 1 else ""
-    return f"{card.name}: {people}; {config.seeds} draws of the labelled patients{repeated}; {budget}."
+    by_study = ""
+    if getattr(config.task, "scored_by", "image") == "study":
+        by_study = f"; each study a case, judged by the {config.task.pool} of its images' predictions"
+    return f"{card.name}: {people}{by_study}; {config.seeds} draws of the labelled patients{repeated}; {budget}."

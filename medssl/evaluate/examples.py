@@ -50,14 +50,17 @@ class Drawn:
 
 def save_ranked(path: Path, task: str, data: Data, predictions: pl.DataFrame) -> None:
     """Writes, of a classification or regression, image (3, J, I), the middle slice or frame of the case that was judged
-    best, of the median one and of the worst, and what is `told` (3,) of each: the truth and what was predicted."""
-    ranked = case_scores(task, predictions).filter(pl.col("case_id").is_in(data.cases["case_id"].to_list()))
+    best, of the median one and of the worst, and what is `told` (3,) of each: the truth and what was predicted. Of a
+    study one image is shown."""
+    cases = data.cases.sort("case_id", descending=True)
+    image_of = dict(zip(cases["study_id"], cases["case_id"], strict=True)) | {each: each for each in cases["case_id"]}
+    ranked = case_scores(task, predictions).filter(pl.col("case_id").is_in(list(image_of)))
     ranked = ranked.sort("score", "case_id", descending=[True, False])["case_id"].to_list()
     if not ranked:
         return
     chosen = [ranked[place] for place in (0, (len(ranked) - 1) // 2, -1)]
     told = [_told(task, predictions.filter(pl.col("case_id") == case_id)) for case_id in chosen]
-    images = _stacked([_middle(data.cache.array(case_id)[0]) for case_id in chosen])
+    images = _stacked([_middle(data.cache.array(image_of[case_id])[0]) for case_id in chosen])
     _save(path, image=images.astype(np.float16), told=np.array(told))
 
 

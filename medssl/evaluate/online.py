@@ -21,7 +21,7 @@ from medssl.metrics.classify import auroc
 from medssl.metrics.regress import r2
 from medssl.rng import stream
 from medssl.tasks import Classify, Regress
-from medssl.tasks.classify import UNCERTAIN, label_table
+from medssl.tasks.labels import UNCERTAIN, label_table
 from medssl.train.features import pooled_features
 from medssl.train.onlook import OnlineConfig, Onlooker, Sight
 from medssl.train.precision import Precision

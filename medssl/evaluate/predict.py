@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 
 from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
+from medssl.evaluate.studies import judged_units
 from medssl.tasks import LabelledModel
 from medssl.train.build import view_size
 from medssl.train.features import mean_over_boxes
@@ -26,26 +27,28 @@ def predict(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
     batch_size: int = 64, keep: Callable[..., None] | None = None,
 ) -> pl.DataFrame:
-    """One row a case and name: case_id, patient_id, name, target, prediction, and the case's attributes.
+    """One row a case and name: case_id, patient_id, name, target, prediction, and the case's attributes; where the task
+    is scored by study, a study is a case.
 
     keep: given each case with the task's output and its mask, as `outputs` has them.
     """
-    rows = []
+    rows, attributes = [], [name for name in cases.columns if name.startswith("attr.")]
     for case, output, mask in outputs(model, data, cases, augment, precision, batch_size):
-        rows += [asdict(row) for row in model.task.judge(case, output, mask)]
+        known = {name: case[name] for name in attributes}
+        rows += [asdict(row) | known for row in model.task.judge(case, output, mask)]
         if keep:
             keep(case, output, mask)
     schema = {"case_id": pl.String, "patient_id": pl.String, "name": pl.String, "target": pl.Float64,
               "prediction": pl.Float64}
-    attributes = cases.select("case_id", *[c for c in cases.columns if c.startswith("attr.")])
-    return pl.DataFrame(rows, schema=schema).join(attributes, on="case_id", how="left")
+    return pl.DataFrame(rows, schema=schema | {name: cases.schema[name] for name in attributes})
 
 
 def outputs(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
     batch_size: int = 64,
 ) -> Iterator[Judged]:
-    """The task's output for each case: (L,), or (R, *S) logits on the prepared grid for dense tasks."""
+    """The task's output for each case: (L,), or (R, *S) logits on the prepared grid for dense tasks; for each study
+    where the task is scored so."""
     if model.task.needs_mask:
         yield from _dense(model, data, cases, augment, precision, batch_size)
         return
@@ -53,8 +56,10 @@ def outputs(
     def score(images: torch.Tensor) -> torch.Tensor:
         return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
 
-    values = mean_over_boxes(model, score, data, cases, augment, precision, batch_size) if len(cases) else ()
-    yield from ((case, value, None) for case, value in zip(cases.to_dicts(), values, strict=True))
+    if len(cases):
+        values = mean_over_boxes(model, score, data, cases, augment, precision, batch_size)
+        units, values = judged_units(model.task.config, cases, values)
+        yield from ((unit, value, None) for unit, value in zip(units.to_dicts(), values, strict=True))
 
 
 @torch.no_grad()

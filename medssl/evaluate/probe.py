@@ -13,9 +13,11 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from medssl.errors import ConfigError
 from medssl.evaluate.linear import Problems, Solved, logistic, ridge
+from medssl.evaluate.studies import judged_units
 from medssl.metrics.classify import auroc
 from medssl.tasks import TaskConfig
-from medssl.tasks.classify import label_table
+from medssl.tasks.classify import certain_truths, learnt_truths
+from medssl.tasks.labels import label_table
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation, from strong to weak; chosen within the labelled patients alone."""
@@ -31,9 +33,12 @@ BEYOND = 1e9
 def probe(
     task: TaskConfig, train: np.ndarray, train_cases: pl.DataFrame, judged: np.ndarray, judged_cases: pl.DataFrame
 ) -> pl.DataFrame:
-    """Fits on (n, D) features and judges on (m, D): one row a case and name with certain truth.
+    """Fits on (n, D) features and judges on (m, D): one row a case (a study, where the task is scored so) and name with
+    certain truth.
 
-    Features are standardised on the training cases. ConfigError for dense tasks, which a probe cannot do.
+    Uncertain labels are read as the task says, where it says present or absent, and otherwise ignored. Classes are told
+    apart each from the rest, and their probabilities brought to a sum of 1. Features are standardised on the training
+    cases. ConfigError for dense tasks, which a probe cannot do.
     """
     (found,) = probes(task, train, train_cases, [np.ones(len(train), dtype=bool)], judged, judged_cases)
     return found
@@ -67,34 +72,44 @@ def _tables(
     predict: Callable[[_Subsets, np.ndarray], np.ndarray], task: TaskConfig, train: np.ndarray,
     train_cases: pl.DataFrame, subsets: Sequence[np.ndarray], judged: np.ndarray, judged_cases: pl.DataFrame,
 ) -> list[pl.DataFrame]:
-    """A table a subset, one row a case and name with certain truth."""
+    """A table a subset, one row a case or study and name with certain truth."""
     if task.name == "segment":
         raise ConfigError("A probe cannot segment", expected="classify or regress", remedy="use `how: finetune`")
-    names = task.labels if task.name == "classify" else (task.label,)
-    truth, judged_truth = label_table(train_cases, names), label_table(judged_cases, names)
-    patients, rows = train_cases["patient_id"].to_numpy(), [[] for _ in subsets]
-    for column, name in enumerate(names):
-        known, sure = (_certain(task, values[:, column]) for values in (truth, judged_truth))
-        chosen = judged_cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
-            "case_id", "patient_id", pl.lit(name).alias("name"), pl.Series("target", judged_truth[sure, column]),
-            pl.col("^attr\\..*$"))
-        predicted = predict(_Subsets(train, truth[:, column], patients, subsets, known), judged[sure])
-        for table, values in zip(rows, predicted, strict=True):
-            table.append(chosen.with_columns(pl.Series("prediction", values, dtype=pl.Float64)))
-    order = ["case_id", "patient_id", "name", "target", "prediction", pl.col("^attr\\..*$")]
-    return [pl.concat(table).select(order) for table in rows]
+    truth = _truths(task, train_cases, learnt_truths)
+    patients = train_cases["patient_id"].to_numpy()
+    values = np.stack([predict(_Subsets(train, label, patients, subsets), judged) for label in truth.T], axis=2)
+    if task.name == "classify" and task.kind == "single_label":  # each class against the rest
+        values /= values.sum(axis=2, keepdims=True)
+    return [_table(task, *judged_units(task, judged_cases, each)) for each in values]
 
 
-def _certain(task: TaskConfig, truth: np.ndarray) -> np.ndarray:
-    return np.isin(truth, (0, 1)) if task.name == "classify" else np.isfinite(truth)
+def _table(task: TaskConfig, cases: pl.DataFrame, values: np.ndarray) -> pl.DataFrame:
+    """What a probe says (n, L) of the cases whose truth is certain."""
+    tables = []
+    for name, truth, said in zip(_names(task), _truths(task, cases, certain_truths).T, values.T, strict=True):
+        sure = np.isfinite(truth)
+        tables.append(cases.filter(pl.Series(sure, dtype=pl.Boolean)).select(
+            "case_id", "patient_id", pl.lit(name).alias("name"), pl.Series("target", truth[sure]),
+            pl.Series("prediction", said[sure], dtype=pl.Float64), pl.col("^attr\\..*$")))
+    return pl.concat(tables)
+
+
+def _names(task: TaskConfig) -> tuple[str, ...]:
+    return task.labels if task.name == "classify" else (task.label,)
+
+
+def _truths(task: TaskConfig, cases: pl.DataFrame, of_findings: Callable[..., np.ndarray]) -> np.ndarray:
+    """(n, L), NaN where it is not known."""
+    table = label_table(cases, _names(task))
+    return of_findings(task, table) if task.name == "classify" else table
 
 
 class _Subsets:
-    """What is learnt from: features x (n, D), a label y (n,), and the rows (S, n) of each subset that know it; and how
-    each subset, with those that do not, is standardised."""
+    """What is learnt from: features x (n, D), a label y (n,), NaN where it is not known, and the rows (S, n) of each
+    subset that know it; and how each subset, with those that do not, is standardised."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, patients: np.ndarray, subsets: Sequence[np.ndarray],
-                 known: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, patients: np.ndarray, subsets: Sequence[np.ndarray]) -> None:
+        known = np.isfinite(y)
         self.x, self.y, self.patients = x, np.where(known, y, 0.0), patients
         self.rows = np.stack(subsets) & known
         self.mean = np.stack([x[subset].mean(axis=0) for subset in subsets])

@@ -22,7 +22,7 @@ from medssl.metrics.intervals import patient_weights
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import stream, torch_seed
-from medssl.tasks import TASKS, LabelledModel, build_task
+from medssl.tasks import TASKS, Classify, LabelledModel, build_task
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
@@ -30,6 +30,8 @@ from medssl.train.finetune import FinetuneConfig, label_fractions
 log = logging.getLogger(__name__)
 
 DRAWS = 1000
+JUDGING = {"scored_by", "pool"}
+"""Settings of a task that have no part in training, and may be given anew."""
 
 
 def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
@@ -62,8 +64,8 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     is_calibrated = config.task.name == "classify" and split != "validation"
     temperature = _temperature(run, config, model, data) if is_calibrated else None
     if temperature:
-        calibrated = at_temperature(predictions["prediction"].to_numpy(), temperature)
-        predictions = predictions.with_columns(calibrated=pl.Series(calibrated, dtype=pl.Float64))
+        calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
+        predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
     predictions.write_parquet(run / "predictions.parquet")
     found = scores(config.task.name, with_bounds(config.task, predictions))
     if temperature:
@@ -78,10 +80,17 @@ def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: 
     held = _labelled(config, data, "validation")
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
-    if predictions["target"].n_unique() < 2:
-        log.warning("no temperature was fitted: the validation split has not both positives and negatives")
+    try:
+        return fit_temperature(*(_by_class(config.task, predictions[name]) for name in ("target", "prediction")))
+    except MedsslError as error:
+        log.warning(f"no temperature was fitted on the validation split: {error}")
         return None
-    return fit_temperature(predictions["target"].to_numpy(), predictions["prediction"].to_numpy())
+
+
+def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
+    """A column of predictions as it is calibrated: classes, of which a case has one row each, (cases, L), by one
+    softmax; findings each by its own sigmoid, (rows,)."""
+    return values.to_numpy().reshape(-1, len(task.labels)) if task.kind == "single_label" else values.to_numpy()
 
 
 def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.DataFrame:
@@ -124,7 +133,8 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
         raise ConfigError(f"The cases have {data.channels} channels",
                           expected=f"{encoder.channels}, as {run} learnt from",
                           remedy="use a card with the same channels")
-    kept_config = TypeAdapter(type(config.task)).validate_python(description["task"])
+    kept = description["task"] | config.task.model_dump(mode="json", include=JUDGING)
+    kept_config = TypeAdapter(type(config.task)).validate_python(kept)
     task = build_task(kept_config, encoder, data.manifest.regions)
     load_into(task, tensors, "task")
     return config, LabelledModel(encoder, task), data

@@ -62,7 +62,7 @@ def _goal(curve: Curve) -> str:
 def _data(curve: Curve) -> Items:
     study, recipe = curve.study, curve.recipe
     where = _told(recipe.get("data", {}).get("where", {}))
-    prepared = _told(recipe.get("data", {}).get("prepare", {}))
+    prepared, task = _told(recipe.get("data", {}).get("prepare", {})), _told(recipe.get("task", {}))
     about = f"{study.about} As the card {study.card} reads it." if study else YOURS
     left = "; ".join(f"{reason} ({count})" for reason, count in study.left_out) if study else ""
     return {
@@ -70,7 +70,8 @@ def _data(curve: Curve) -> Items:
         "8": ("eligibility", f"kept are cases with {where}; inclusion and dates are {YOURS}" if where else YOURS),
         "9": ("preprocessing", prepared or YOURS),
         "10": ("selection of data subsets", where or "none by the recipe"),
-        "11": ("definitions of data elements", YOURS),
+        "11": ("definitions of data elements",
+               f"the task's settings are {task}; what its labels mean is {YOURS}" if task else YOURS),
         "12": ("de-identification", "people are named by keyed pseudonyms; no header field that identifies anyone is "
                "read, and no path, name or date is in this page's tables. Pictures are the patients' scans"),
         "13": ("missing data", (f"left out: {left}" if left else "no case was left out") if study else YOURS),

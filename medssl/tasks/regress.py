@@ -17,7 +17,7 @@ from torch import Tensor
 from medssl.config import Config as StrictConfig
 from medssl.models.encoder import Encoder
 from medssl.models.head import LinearHead
-from medssl.tasks.classify import label_table
+from medssl.tasks.labels import label_table
 from medssl.tasks.task import Task
 from medssl.types import Features, Prediction, Views
 

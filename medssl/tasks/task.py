@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor, nn
 
 from medssl.config import Config
@@ -32,9 +33,22 @@ class Task(nn.Module):
         """
         return None
 
+    def to_be_taught(self, cases: pl.DataFrame) -> pl.DataFrame:
+        """Those of the labelled training cases of which a model is to say something first that is trained without what
+        it says; none, for most tasks."""
+        return cases.clear()
+
+    def be_taught(self, said: dict[str, np.ndarray]) -> None:
+        """Takes that model's outputs (L,) by case id into `prepare_targets`."""
+        raise NotImplementedError
+
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss () and named figures to watch."""
         raise NotImplementedError
+
+    def terms(self, target: Tensor) -> int:
+        """How many terms the loss of targets (B, L) is the mean of."""
+        return int(torch.isfinite(target).sum())
 
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
         """Head outputs: (B, L), or (B, R, *S) for dense tasks."""
@@ -73,6 +87,10 @@ class LabelledModel(nn.Module):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         return self.task(self.encoder(views.images[0]), views)
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """The task's, of images (B, C, *S)."""
+        return self.task.outputs(self.encoder(images), tuple(images.shape[2:]))
 
     def tune(self, layer_decay: float = 1.0, thawed: int | None = None) -> None:
         """Says how the encoder is changed in training.

@@ -40,7 +40,7 @@ def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
 @torch.no_grad()
 def mean_over_boxes(
     module: nn.Module, score: Callable[[Tensor], Tensor], data: Data, cases: pl.DataFrame, augment: PolicyConfig,
-    precision: Precision, batch_size: int
+    precision: Precision, batch_size: int = 64,
 ) -> np.ndarray:
     """(cases, n): the mean over a case's boxes of score(images (B, C, *S)) -> (B, n), `module` being what scores."""
     device = best_device()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 import torch
 from pydantic import Field, model_validator
@@ -21,10 +22,12 @@ from medssl.models.start import open_start
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
 from medssl.train.build import labelled_model, refuse_seen, start_model, tell_account, with_origin
+from medssl.train.features import mean_over_boxes
 from medssl.train.launch import World, launch
 from medssl.train.loop import Fitted, TrainConfig, fit
 from medssl.train.pretrain import model_description
 from medssl.train.run import open_run
+from medssl.train.teacher import fit_with_teacher
 from medssl.train.together import finish, held_by_first, is_finished, open_together
 from medssl.train.tuning import AS_A_WHOLE, TuningConfig, apply_tuning
 
@@ -93,11 +96,20 @@ def fit_labelled(
     tuning: TuningConfig = AS_A_WHOLE, folder: Path | None = None, progress: Callable[..., None] | None = None,
     world: World | None = None,
 ) -> Fitted:
-    """Trains a labelled model in place on `cases`."""
-    loader = Loader(data.cache, cases["case_id"].to_list(), data.config.box, train.batch_size, seed,
-                    target=model.task.prepare_targets(cases), with_mask=model.task.needs_mask)
-    apply_tuning(tuning, model, data, cases, augment, train.precision)
-    return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress, world)
+    """Trains a labelled model in place on `cases`, after a teacher where its task wants one."""
+    def fitted(model: LabelledModel, folder: Path | None, progress: Callable[..., None] | None) -> Fitted:
+        loader = Loader(data.cache, cases["case_id"].to_list(), data.config.box, train.batch_size, seed,
+                        target=model.task.prepare_targets(cases), with_mask=model.task.needs_mask)
+        apply_tuning(tuning, model, data, cases, augment, train.precision)
+        return fit(model, loader, ViewPolicy(augment, model.view_spec, seed), train, folder, progress, world)
+
+    def outputs(model: LabelledModel, pupils: pl.DataFrame) -> np.ndarray:
+        return mean_over_boxes(model, model.outputs, data, pupils, augment, train.precision)
+
+    pupils = model.task.to_be_taught(cases)
+    if len(pupils) == 0:
+        return fitted(model, folder, progress)
+    return fit_with_teacher(model, pupils, fitted, outputs, folder, progress)
 
 
 def label_fractions(

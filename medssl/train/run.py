@@ -32,6 +32,8 @@ from medssl.train.how import HowConfig
 
 LEARNT = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
 """What a run leaves once it has learnt something."""
+TEACHER = "teacher"
+"""Of the model that is trained first, where a task wants one: a folder in the run's, with checkpoints and metrics."""
 PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
 
 
@@ -81,7 +83,7 @@ def held(folder: Path, beside_others: bool = False) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         if not beside_others:
-            for place in (folder, folder / "checkpoints"):
+            for place in (folder, folder / "checkpoints", folder / TEACHER, folder / TEACHER / "checkpoints"):
                 clear_drafts(place)
         yield
 

@@ -70,7 +70,7 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread = np.where(spread > 1e-6, spread, 1.0)
     x = Features([], torch.from_numpy((features - mean) / spread).float())
-    known = int(torch.isfinite(views.target).sum())
+    terms = task.terms(views.target)
     halved = 1 if task.config.name == "regress" else 2  # ridge regression has no half of the squared weights
     task.cpu()
     weight, bias = head.linear.weight, head.linear.bias
@@ -79,7 +79,7 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
 
     def loss() -> Tensor:
         solver.zero_grad()
-        found = task(x, views)[0] + weight.square().sum() / (halved * PROBE * known)
+        found = task(x, views)[0] + weight.square().sum() / (halved * PROBE * terms)
         found.backward()
         return found
 

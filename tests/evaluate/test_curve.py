@@ -389,3 +389,22 @@ def test_what_scaling_names_must_be_arms_that_pretrain(discs, scaling, told):
     with pytest.raises(ConfigError) as caught:
         recipe(discs, scaling=scaling)
     assert told in str(caught.value)
+
+
+def test_studies_uncertain_labels_and_a_teacher_in_every_kind_of_arm(discs, tmp_path):
+    manifest, path = open_data(discs).manifest, tmp_path / "studies.parquet"
+    study = pl.lit("s") + pl.col("patient_id").str.slice(1)
+    replace(manifest, cases=manifest.cases.with_columns(study_id=study)).save(path)
+    task = {**CLASSIFY, "uncertain_by_label": {"Vague": "self_trained"}, "scored_by": "study", "pool": "max"}
+    arms = {"scratch": {"encoder": SMALL["encoder"]}, "random": {"how": "probe", "like": "scratch"},
+            "pixels": {"how": "pixels", "size": 6}}
+    config = recipe(discs.model_copy(update={"manifest": path}), task=task, arms=arms, seeds=1, fractions=[1.0])
+    run_curve(config, tmp_path / "run", 1, quiet)
+    predictions = table(tmp_path / "run", "predictions")
+    judged = {arm: set(rows.select("case_id", "name").iter_rows()) for (arm,), rows in predictions.group_by("arm")}
+    assert judged["scratch"] == judged["random"] == judged["pixels"]
+    assert len(judged["scratch"]) < 2 * 12
+    assert all(case_id.startswith("s") for case_id, _ in judged["scratch"])
+    assert "judged by the max of its images" in json.loads((tmp_path / "run/curve.json").read_text())["protocol"]
+    assert not list((tmp_path / "run").rglob("teacher"))
+    assert set(table(tmp_path / "run", "summary")["test_cases"]) == {len({case for case, _ in judged["scratch"]})}

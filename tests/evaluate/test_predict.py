@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,27 @@ def test_the_best_the_median_and_the_worst_case_are_kept_with_what_was_said_of_t
     save_ranked(tmp_path / "other.npz", "regress", data, radius)
     assert np.load(tmp_path / "other.npz")["told"].tolist() == [
         "Bright: 6.0, truth 6", "Bright: 3.3, truth 3", "Bright: 4.0, truth 7"]
+
+
+def test_a_study_is_judged_once_and_one_of_its_images_is_shown(discs: DataConfig, tmp_path: Path):
+    data = open_data(discs)
+    cases = data.cases.filter(pl.col("split") == "test").with_columns(study_id=pl.col("patient_id"))
+    recipe = FinetuneConfig.model_validate({**{k: v for k, v in SMALL.items() if k != "objective"}, "data": discs,
+                                            "task": {"name": "classify", "labels": ["Bright"]}})
+    torch.manual_seed(0)
+    model = labelled_model(recipe.task, recipe.encoder, data, recipe.augment)
+    by_image = predict(model, data, cases, recipe.augment, "float32")
+    model.task.config = recipe.task.model_copy(update={"scored_by": "study"})
+    by_study = predict(model, data, cases, recipe.augment, "float32")
+    expected = {}
+    for (patient,), rows in by_image.group_by("patient_id"):
+        if rows["target"].n_unique() == 1:
+            expected[patient] = (rows["target"][0], rows["prediction"].mean())
+    assert 3 < len(expected) < 12
+    rows = by_study.select("case_id", "target", "prediction").iter_rows()
+    assert {case_id: row for case_id, *row in rows} == {
+        patient: [target, pytest.approx(said)] for patient, (target, said) in expected.items()}
+    assert by_study["attr.view"].null_count() == len(by_study), "one is A, the other B"
+    shown = replace(data, cases=cases)
+    save_ranked(tmp_path / "shown.npz", "classify", shown, by_study)
+    assert np.load(tmp_path / "shown.npz")["image"].shape == (3, 24, 24)

@@ -125,3 +125,47 @@ def test_regression_finds_a_linear_law(features):
 def test_a_probe_cannot_segment(features):
     with pytest.raises(ConfigError, match="cannot segment.*how: finetune"):
         probe(Segment.Config(), *features, features[0], features[1])
+
+
+@pytest.mark.parametrize(("policy", "read"), [("zeros", 0.0), ("ones", 1.0), ("ignore", None), ("multi_class", None),
+                                              ("self_trained", None)])
+def test_uncertain_labels_are_learnt_as_the_policy_reads_them(features, policy, read):
+    train, judged = features
+    unsure = [-1.0 if n % 3 == 0 else value for n, value in enumerate(truth(train))]
+    by_hand = [read if value == -1 else value for value in unsure]
+    its = cases(JUDGED, "j", Edema=truth(judged))
+    found = probe(Classify.Config(labels=("Edema",), uncertain_by_label={"Edema": policy}), train,
+                  cases(TRAIN, "t", Edema=unsure), judged, its)
+    expected = probe(Classify.Config(labels=("Edema",)), train, cases(TRAIN, "t", Edema=by_hand), judged, its)
+    assert found.equals(expected)
+
+
+def test_classes_have_probabilities_that_sum_to_1_and_are_told_apart(features):
+    train, judged = features
+
+    def labelled(x: np.ndarray, prefix: str) -> pl.DataFrame:
+        place = np.digitize(x[:, 0], [49.5, 50.5])
+        return cases(len(x), prefix, **{name: (place == n) * 1.0 for n, name in enumerate("abc")})
+
+    config = Classify.Config(labels=("a", "b", "c"), kind="single_label")
+    table = probe(config, train, labelled(train, "t"), judged, labelled(judged, "j"))
+    assert len(table) == 3 * JUDGED
+    np.testing.assert_allclose(table.group_by("case_id").agg(pl.col("prediction").sum())["prediction"], 1)
+    for name in "ac":
+        rows = table.filter(pl.col("name") == name)
+        assert auroc(rows["target"].to_numpy(), rows["prediction"].to_numpy()) > 0.9
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_a_study_is_judged_once_by_its_pooled_images(features, pool):
+    train, judged = features
+    labelled, its = cases(TRAIN, "t", Edema=truth(train)), cases(JUDGED, "j", Edema=truth(judged))
+    its = its.with_columns(study_id=pl.Series([f"s{n // 3}" for n in range(JUDGED)]))
+    single = probe(Classify.Config(labels=("Edema",)), train, labelled, judged, its)
+    found = probe(Classify.Config(labels=("Edema",), scored_by="study", pool=pool), train, labelled, judged, its)
+    expected = {}
+    for study, rows in single.join(its.select("case_id", "study_id"), on="case_id").group_by("study_id"):
+        if rows["target"].n_unique() == 1:
+            expected[study[0]] = getattr(rows["prediction"], pool)()
+    assert 5 < len(expected) < JUDGED / 3, "some disagree"
+    assert dict(zip(found["case_id"], found["prediction"], strict=True)) == pytest.approx(expected)

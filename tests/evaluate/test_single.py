@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,43 @@ def test_probabilities_are_calibrated_on_the_validation_split_alone(tuned, discs
     assert draw_reliability(tuned) is None
     predictions.write_parquet(tuned / "predictions.parquet")
     assert Image.open(draw_reliability(tuned)).size[0] > 300
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> DataConfig:
+    """The discs, Vague being where Bright is not, and a patient's two pictures as one study."""
+    manifest = open_data(discs).manifest
+    dark, study = 1 - pl.col("label.Bright"), pl.lit("s") + pl.col("patient_id").str.slice(1)
+    path = tmp_path_factory.mktemp("classes") / "classes.parquet"
+    replace(manifest, cases=manifest.cases.with_columns(dark.alias("label.Vague"), study_id=study)).save(path)
+    return discs.model_copy(update={"manifest": path})
+
+
+def test_classes_are_judged_and_calibrated_by_one_softmax(classes, tmp_path):
+    task = {"name": "classify", "labels": ["Bright", "Vague"], "kind": "single_label", "balance": True}
+    run = finetune(recipe(classes, task=task), tmp_path)
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(run, "test", ["train.precision=float32"])}
+    assert rows["auroc/Bright"] == pytest.approx(rows["auroc/Vague"])
+    assert rows["auroc"] > 0.8
+    assert any(name.startswith("ece at temperature ") for name in rows)
+    table = pl.read_parquet(run / "predictions.parquet")
+    sums = table.group_by("case_id").agg(pl.col("prediction", "calibrated").sum())
+    assert len(sums) == 24
+    np.testing.assert_allclose(sums.select("prediction", "calibrated"), 1, atol=1e-5)
+    assert not np.allclose(table["prediction"], table["calibrated"])
+
+
+def test_a_finished_run_may_be_judged_by_study(classes, tmp_path):
+    run = finetune(recipe(classes, train={**TRAIN, "steps": 2}), tmp_path)
+    evaluate_run(run, "test", [])
+    images = pl.read_parquet(run / "predictions.parquet")
+    evaluate_run(run, "test", ["task.scored_by=study", "task.pool=max"])
+    studies = pl.read_parquet(run / "predictions.parquet")
+    pooled = images.group_by("patient_id").agg(pl.col("prediction").max(), pl.col("target").n_unique())
+    expected, found = (dict(table.select("patient_id", "prediction").iter_rows())
+                       for table in (pooled.filter(target=1), studies))
+    assert found == pytest.approx(expected)
+    assert studies["case_id"].str.starts_with("s").all()
 
 
 def test_a_run_is_not_judged_on_its_own_training_patients(tuned):

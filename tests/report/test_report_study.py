@@ -94,11 +94,13 @@ def test_a_damaged_study_says_what_to_do(studied):
 def test_the_checklist_tells_what_the_run_recorded_and_leaves_the_rest(studied):
     (studied / "recipe.yaml").write_text(json.dumps({
         "data": {"where": {"view": ["AP", "PA"]}, "prepare": {"size": [64, 64], "intensity": "percentile"}},
+        "task": {"name": "classify", "labels": ["Edema"], "uncertain_by_label": {"Edema": "ones"}},
         "train": {"steps": 100, "clip": None}, "choice": {"lrs": [0.1, 0.2]},
         "arms": {"scratch": {"like": "mae"}, "mae": {"init": "../smith/mae"}, "age": {"how": "pixels"}}}))
     told = answers(checklist(read_curve(studied)))
     assert told["8"] == f"kept are cases with view AP PA; inclusion and dates are {YOURS}"
     assert told["9"] == "size 64 64, intensity percentile"
+    assert told["11"].startswith("the task's settings are name classify, labels Edema, uncertain_by_label.Edema ones; ")
     assert told["13"] == "no case was left out"
     assert "MAE on own scans: from mae;" in told["24"]
     assert "smith" not in " ".join(told.values()).lower()

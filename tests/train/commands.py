@@ -32,6 +32,9 @@ RUNS: dict[str, dict[str, Any]] = {
         "train": {"workers": 1, "accumulate": 2}},
     "finetuning": {
         "step": "finetune", "encoder": SMALL["encoder"], "task": {"name": "classify", "labels": ["Bright"]}},
+    "finetuning after a teacher": {
+        "step": "finetune", "encoder": VIT,
+        "task": {"name": "classify", "labels": ["Bright", "Vague"], "uncertain": "self_trained"}},
 }
 """Recipes without their data. Between them they keep everything that a step could depend on."""
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,9 +16,11 @@ from small_sets import SMALL, write_discs
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, RunError
+from medssl.evaluate.predict import outputs
 from medssl.models import weights
 from medssl.models.cnn import ResNetEncoder
 from medssl.models.start import open_start
+from medssl.tasks import LabelledModel
 from medssl.train.build import fitted_encoder, labelled_model, refuse_seen, start_model
 from medssl.train.finetune import FinetuneConfig, finetune, fit_labelled
 from medssl.train.pretrain import PretrainConfig, pretrain
@@ -70,6 +73,63 @@ def test_training_learns_the_labels(discs):
     model = labelled_model(config.task, config.encoder, data, config.augment)
     fitted = fit_labelled(model, data, cases, config.augment, config.train, seed=0)
     assert fitted.loss < 0.4  # ln 2 knows nothing
+
+
+SELF_TRAINED = {"name": "classify", "labels": ["Bright", "Vague"], "uncertain_by_label": {"Vague": "self_trained"}}
+
+
+def test_a_teacher_says_what_is_uncertain_and_the_same_start_learns_it(discs):
+    data, config = open_data(discs), recipe(discs, task=SELF_TRAINED)
+    cases = data.cases.filter(pl.col("split") == "train")
+
+    def learnt(uncertain: str) -> LabelledModel:
+        torch.manual_seed(0)
+        task = config.task.model_copy(update={"uncertain_by_label": {"Vague": uncertain}})
+        model = labelled_model(task, config.encoder, data, config.augment)
+        fit_labelled(model, data, cases, config.augment, config.train, seed=0)
+        return model
+
+    teacher, pupil = learnt("ignore"), learnt("self_trained")
+    unsure = cases.filter(pl.col("label.Vague") == -1)
+    said = [output[1] for _, output, _ in outputs(teacher, data, unsure, config.augment, config.train.precision)]
+    targets = pupil.task.prepare_targets(cases)
+    np.testing.assert_allclose([targets[case_id][1] for case_id in unsure["case_id"]], said, rtol=1e-5)
+    assert len(said) == 12
+    torch.manual_seed(0)
+    by_hand = labelled_model(config.task, config.encoder, data, config.augment)
+    by_hand.task.prepare_targets = lambda cases: targets
+    by_hand.task.to_be_taught = lambda cases: cases.clear()
+    fit_labelled(by_hand, data, cases, config.augment, config.train, seed=0)
+    assert all(torch.equal(tensor, pupil.state_dict()[name]) for name, tensor in by_hand.state_dict().items())
+    assert not all(torch.equal(tensor, pupil.state_dict()[name]) for name, tensor in teacher.state_dict().items())
+
+
+def test_a_self_training_that_is_cut_off_ends_as_if_it_had_not_been(discs, tmp_path):
+    config = recipe(discs, task=SELF_TRAINED, train={**SMALL["train"], "checkpoint_seconds": 0.0})
+    seen = []
+    finetune(config, tmp_path / "whole", lambda done, total, note="": seen.append((done, total)))
+    assert seen == [(done, 16) for done in range(1, 17)]
+
+    def cut_at(step: int):
+        def progress(done: int, total: int, note: str = "") -> None:
+            if done == step:
+                raise KeyboardInterrupt
+        return progress
+
+    for step in (5, 8, 11, 16):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, tmp_path / "cut", cut_at(step))
+    finetune(config, tmp_path / "cut")
+    assert (tmp_path / "cut/teacher/metrics.jsonl").is_file()
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_a_task_without_anything_uncertain_has_no_teacher(discs, tmp_path):
+    task = {"name": "classify", "labels": ["Bright"], "uncertain": "self_trained"}
+    finetune(recipe(discs, task=task, fraction=0.25), tmp_path)
+    assert not (tmp_path / "teacher").exists()
 
 
 def test_mean_and_sd_come_from_the_chosen_training_labels_alone(tmp_path, discs):
