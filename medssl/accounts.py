@@ -45,3 +45,17 @@ def print_scores(rows: list[dict]) -> None:
     for row in rows:
         interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
         print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")
+
+
+def print_groups(groups: pl.DataFrame, by: str) -> None:
+    """The primary metric of each group, over all names and of each; groups as `scores_by_group` makes them."""
+    from medssl.data.groups import FEWEST
+
+    first = next((metric for metric in groups["metric"] if metric), None)
+    print(f"\nby {by}, each group's interval on its own:")
+    for (group, patients, cases), part in groups.group_by("group", "patients", "cases", maintain_order=True):
+        told = f"{group} · {patients} patients · {cases} cases"
+        rows = [row for row in part.to_dicts() if row["metric"] and row["metric"].partition("/")[0] == first]
+        few = f"fewer than {FEWEST} patients: not judged" if patients < FEWEST else "no figure is defined"
+        print(told if rows else f"{group} · {few}")
+        print_scores(rows)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from medssl import __version__
-from medssl.accounts import print_counts, print_kinds, print_scores, print_skipped
+from medssl.accounts import print_counts, print_groups, print_kinds, print_scores, print_skipped
 from medssl.errors import ConfigError, MedsslError, Stopped
 from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
@@ -305,19 +305,55 @@ def curve(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finetuning run folder.")],
     overrides: Overrides = None,
-    split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to judge on, or all.")] = "test",
+    manifest: Annotated[Path | None, typer.Option(help="Another set to judge on, without training; its predictions go "
+                                                       "into transfer/ of the run.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="What another set calls a label or region of the run, as "
+                                                         "'Pleural Effusion=Effusion'; give it once a name.")] = None,
+    by: Annotated[str | None, typer.Option(help="An attribute, such as sex or view, to judge each group by.")] = None,
 ) -> None:
     """Judges a finetuned model on a split, with intervals over its patients, and leaves predictions.parquet in the run;
     of a classification, reliability.png before and after temperature scaling on the validation split, too.
 
     Example: medssl evaluate runs/chexpert/finetune --split validation
     """
-    from medssl.evaluate.single import evaluate_run
+    from medssl.evaluate.by_group import scores_by_group
+    from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
+    from medssl.evaluate.transfer import read_names
     from medssl.report.reliability import draw_reliability
 
-    print_scores(evaluate_run(run, split, overrides or []))
-    if picture := draw_reliability(run):
+    if label and not manifest:
+        raise ConfigError("--label without --manifest", expected="another set, whose labels have other names",
+                          remedy="add --manifest, or leave --label out")
+    if manifest:
+        judged = evaluate_elsewhere(run, manifest, split, read_names(label or ()), overrides or [])
+    else:
+        judged = evaluate_run(run, split, overrides or [])
+    print_scores(judged.scores)
+    if picture := draw_reliability(judged.folder):
         print(picture)
+    if by:
+        groups = scores_by_group(judged.task, judged.predictions, by)
+        groups.write_parquet(judged.folder / f"by_{by}.parquet")
+        print_groups(groups, by)
+
+
+@app.command()
+def ood(
+    run: Annotated[Path, typer.Argument(help="A finetuned classification's run folder.")],
+    manifest: Annotated[Path, typer.Argument(help="Cases that the model should find strange.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split of the run's own set, as what is known.")] = "test",
+) -> None:
+    """How well a classification's doubts tell another set's cases from its own: AUROC, AUPRC and FPR95, with intervals.
+
+    Example: medssl ood runs/chexpert/finetune mammograms.parquet
+    """
+    from medssl.evaluate.ood import strangers
+
+    table, rows = strangers(run, manifest, split, overrides or [])
+    print_scores(rows)
+    print(table)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ def make(folder: Path, key: bytes = KEY, **entries: Any) -> Manifest:
     return build(Card.model_validate({**card, **entries}), folder, key)
 
 
-def write_discs(folder: Path, key: bytes = KEY, salt: str = "") -> DataConfig:
+def write_discs(folder: Path, key: bytes = KEY, salt: str = "", called: Mapping[str, str] | None = None) -> DataConfig:
     """40 patients with two noisy pictures (24, 24) of a disc each, and their manifest.
 
     label.Bright: whether the disc is brighter than its surroundings; label.Vague: 1, 0, -1 or blank; label.Radius: its
-    radius in pixels; attr.view: A or B; mask: the disc. Another `salt`, another set of people.
+    radius in pixels; attr.view: A or B; mask: the disc. Another `salt`, another set of people. `called`: other
+    names for labels and the mask's region.
     """
-    lines = ["image,mask,patient,part,Bright,Vague,Radius,view"]
+    bright_, vague_, radius_, disc_ = ((called or {}).get(name, name) for name in ("Bright", "Vague", "Radius", "disc"))
+    lines = [f"image,mask,patient,part,{bright_},{vague_},{radius_},view"]
     parts = [part for part, count in PEOPLE.items() for _ in range(count)]
     for number, part in enumerate(parts):
         for view in "AB":
@@ -60,9 +63,9 @@ def write_discs(folder: Path, key: bytes = KEY, salt: str = "") -> DataConfig:
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     card = Card.model_validate({
         "name": f"discs{salt}", "about": "test", "layout": "table", "kind": "image", "modality": "OT",
-        "tables": [{"path": "table.csv"}], "files": {"image": "{image}"}, "mask": "{mask}", "regions": {"disc": [1]},
+        "tables": [{"path": "table.csv"}], "files": {"image": "{image}"}, "mask": "{mask}", "regions": {disc_: [1]},
         "patient": "{patient}", "split": {"source": "{part}"},
-        "labels": {"columns": ["Bright", "Vague", "Radius"]}, "attributes": {"view": "{view}"}})
+        "labels": {"columns": [bright_, vague_, radius_]}, "attributes": {"view": "{view}"}})
     manifest = build(card, folder, key)
     manifest.save(folder / "discs.parquet")
     config = DataConfig.model_validate({"manifest": folder / "discs.parquet", "cache": folder / "cache",

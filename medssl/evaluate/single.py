@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +19,21 @@ from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scoring import Rows, comparable, score, with_bounds
-from medssl.metrics.intervals import patient_weights
+from medssl.evaluate.scores import scores
+from medssl.evaluate.scoring import with_bounds
+from medssl.evaluate.transfer import in_our_names
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
-from medssl.rng import stream, torch_seed
-from medssl.tasks import TASKS, Classify, LabelledModel, build_task
+from medssl.rng import torch_seed
+from medssl.tasks import TASKS, Classify, LabelledModel, TaskConfig, build_task
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
 
 log = logging.getLogger(__name__)
 
-DRAWS = 1000
+EVERY = "all"
+"""In a split's place: the cases of every split."""
 JUDGING = {"scored_by", "pool"}
 """Settings of a task that have no part in training, and may be given anew."""
 
@@ -55,8 +59,18 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     return scores(config.task.name, with_bounds(config.task, predictions))
 
 
-def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
-    """Scores of a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
+@dataclass(frozen=True)
+class Judged:
+    """A finetuned run as it was judged: folder/predictions.parquet, and its scores."""
+
+    folder: Path
+    task: TaskConfig
+    predictions: pl.DataFrame
+    scores: list[dict]
+
+
+def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
+    """Judges a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
     config, model, data = open_finetuned(run, overrides)
     judged = _judged(config, data, split)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
@@ -72,7 +86,32 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
         scaled = scores(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
-    return found
+    return Judged(run, model.task.config, predictions, found)
+
+
+def evaluate_elsewhere(
+    run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str]
+) -> Judged:
+    """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in the run's
+    transfer/<name of the card>.
+
+    Args:
+        names: what the manifest calls the run's labels or regions, where it is another name.
+
+    Raises:
+        LeakageError: the run saw a patient.
+        ConfigError: nothing there is called so (`in_our_names`).
+    """
+    config, model, data = open_finetuned(run, [*overrides, f"data.manifest={manifest}"])
+    data = in_our_names(model.task, data, names)
+    judged = _judged(config, data, split)
+    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
+    predictions = predict(model, data, judged, config.augment, config.train.precision)
+    folder = run / "transfer" / data.manifest.card.name
+    folder.mkdir(parents=True, exist_ok=True)
+    predictions.write_parquet(folder / "predictions.parquet")
+    return Judged(folder, model.task.config, predictions, scores(config.task.name,
+                                                                 with_bounds(model.task.config, predictions)))
 
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
@@ -135,26 +174,16 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
                           remedy="use a card with the same channels")
     kept = description["task"] | config.task.model_dump(mode="json", include=JUDGING)
     kept_config = TypeAdapter(type(config.task)).validate_python(kept)
-    task = build_task(kept_config, encoder, data.manifest.regions)
+    regions = {name: data.manifest.regions.get(name, values) for name, values
+               in description.get("regions", data.manifest.regions).items()}
+    task = build_task(kept_config, encoder, regions)
     load_into(task, tensors, "task")
     return config, LabelledModel(encoder, task), data
 
 
-def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
-    """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover."""
-    predictions = comparable(task, predictions)
-    rows = Rows.of(predictions)
-    values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
-    patients = np.arange(rows.patient.max() + 1)
-    counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
-    point, drawn = score(task, rows, values), score(task, rows, values, counts)
-    return [{"metric": metric, "mean": float(point[metric][0, 0]), "low": float(np.quantile(draws[:, 0], 0.025)),
-             "high": float(np.quantile(draws[:, 0], 0.975))} for metric, draws in drawn.items()
-            if np.isfinite(point[metric]).all()]
-
-
 def _labelled(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
-    return TASKS[config.task.name].labelled(config.task, data.cases.filter(pl.col("split") == split))
+    cases = data.cases if split == EVERY else data.cases.filter(pl.col("split") == split)
+    return TASKS[config.task.name].labelled(config.task, cases)
 
 
 def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
@@ -163,5 +192,5 @@ def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
         counts = data.cases.group_by("split").len().sort("split").rows()
         raise ConfigError(f"No labelled case in the split {split!r}",
                           expected=f"one of {', '.join(f'{name} ({count} cases)' for name, count in counts)}",
-                          remedy="give another --split")
+                          remedy=f"give another --split, or --split {EVERY}")
     return judged

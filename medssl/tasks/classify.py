@@ -138,10 +138,13 @@ class Classify(Task):
     def terms(self, target: Tensor) -> int:
         return len(target) if self.is_single else super().terms(target)
 
-    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+    def logits(self, features: Features) -> Tensor:
+        """(B, L), with the weights of `balance` taken out again; of a three-way answer, present against absent."""
         logits = self.head(features.pooled).float()[:, : len(self.names)]
-        if self.weight is not None:
-            logits = logits - self.weight.log()
+        return logits if self.weight is None else logits - self.weight.log()
+
+    def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
+        logits = self.logits(features)
         return logits.softmax(dim=1) if self.is_single else torch.sigmoid(logits)
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:

@@ -38,7 +38,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
 
 
 def test_a_run_is_judged_on_a_split_with_intervals_over_its_patients(tuned, discs):
-    rows = {row["metric"]: row for row in evaluate_run(tuned, "test", ["train.precision=float32"])}
+    rows = {row["metric"]: row for row in evaluate_run(tuned, "test", ["train.precision=float32"]).scores}
     assert rows["auroc"]["mean"] > 0.8
     assert all(row["low"] <= row["mean"] <= row["high"] for row in rows.values())
     predictions = pl.read_parquet(tuned / "predictions.parquet")
@@ -47,7 +47,7 @@ def test_a_run_is_judged_on_a_split_with_intervals_over_its_patients(tuned, disc
 
 
 def test_probabilities_are_calibrated_on_the_validation_split_alone(tuned, discs, tmp_path):
-    rows = {row["metric"]: row["mean"] for row in evaluate_run(tuned, "test", ["train.precision=float32"])}
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(tuned, "test", ["train.precision=float32"]).scores}
     (scaled,) = (name for name in rows if name.startswith("ece at temperature "))
     temperature = float(scaled.rpartition(" ")[2])
     predictions = pl.read_parquet(tuned / "predictions.parquet")
@@ -76,7 +76,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Data
 def test_classes_are_judged_and_calibrated_by_one_softmax(classes, tmp_path):
     task = {"name": "classify", "labels": ["Bright", "Vague"], "kind": "single_label", "balance": True}
     run = finetune(recipe(classes, task=task), tmp_path)
-    rows = {row["metric"]: row["mean"] for row in evaluate_run(run, "test", ["train.precision=float32"])}
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(run, "test", ["train.precision=float32"]).scores}
     assert rows["auroc/Bright"] == pytest.approx(rows["auroc/Vague"])
     assert rows["auroc"] > 0.8
     assert any(name.startswith("ece at temperature ") for name in rows)
@@ -138,7 +138,7 @@ def test_a_segmentation_tells_volumes_at_its_threshold(discs, tmp_path):
 def test_a_regression_predicts_in_the_labels_unit(discs, tmp_path):
     out = finetune(recipe(discs, task={"name": "regress", "label": "Radius"}), tmp_path)
     assert predict_run(out, discs.manifest)["prediction"].mean() == pytest.approx(5, abs=1.5)
-    rows = {row["metric"]: row["mean"] for row in evaluate_run(out, "test", [])}
+    rows = {row["metric"]: row["mean"] for row in evaluate_run(out, "test", []).scores}
     assert {"mae", "rmse", "r2"} <= rows.keys()
 
 
