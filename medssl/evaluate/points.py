@@ -37,7 +37,7 @@ from medssl.train.build import (
 from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import fit_labelled
 from medssl.train.pretrain import fitted_objective, pretrain
-from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance
+from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance, timed
 
 HOW = ("finetune", "probe", "pixels")
 PAUSE = 5.0
@@ -61,9 +61,10 @@ def run_curve(
     with held(out):
         curve = Curve(config, out, data)
         _open(curve)
-        _pretrain(curve, [start for start in _starts(curve) if curve.config.arms[start[0]].pretrain], bar)
-        _do(curve, curve.points(*HOW), workers or cores(), bar)
-        finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
+        with timed(out, began):
+            _pretrain(curve, [start for start in _starts(curve) if curve.config.arms[start[0]].pretrain], bar)
+            _do(curve, curve.points(*HOW), workers or cores(), bar)
+        finish_run(out)
         return conclude(curve)
 
 
@@ -73,6 +74,7 @@ def run_share(
 ) -> int:
     """Does a share of the points, and the pretrainings that they start from, beside others who do theirs; concludes
     nothing. Returns how many points the share has. Arguments as `run_curve`."""
+    began = time.monotonic()
     data = data or _opened(config, bar)
     with held(out, beside_others=True), held(out / "shares" / f"{share.number}-of-{share.count}"):
         curve = Curve(config, out, data)
@@ -81,11 +83,12 @@ def run_share(
         points = share.of(curve.points(*HOW))
         needed = {point.start for point in points if not curve.is_done(point)}
         starts = [start for start in share.turned(_starts(curve)) if start in needed]
-        others = _pretrain(curve, starts, bar, beside_others=True)
-        _do(curve, [point for point in points if point.start not in others], workers or cores(), bar)
-        while others := _pretrain(curve, others, bar, beside_others=True):
-            time.sleep(PAUSE)
-        _do(curve, points, workers or cores(), bar)
+        with timed(out, began):
+            others = _pretrain(curve, starts, bar, beside_others=True)
+            _do(curve, [point for point in points if point.start not in others], workers or cores(), bar)
+            while others := _pretrain(curve, others, bar, beside_others=True):
+                time.sleep(PAUSE)
+            _do(curve, points, workers or cores(), bar)
         return len(points)
 
 
@@ -304,7 +307,3 @@ def _judged_and_shown(curve: Curve, point: Point, model: LabelledModel, cases: p
         predictions = _judged(curve, model, cases)
         save_ranked(path, task, curve.data, predictions)
     return predictions
-
-
-def _seconds_before(out: Path) -> float:
-    return read_provenance(out).get("seconds", 0.0)
