@@ -127,10 +127,15 @@ class Views:
 
 @dataclass(eq=False)
 class Features:
-    """What an encoder returns. maps: coarse to fine, each (B, D_l, *S_l); pooled: (B, D)."""
+    """What an encoder returns. maps: coarse to fine, each (B, D_l, *S_l); pooled: (B, D).
+
+    skips: where the maps alone do not reach down to the voxels, what it saw on the way, late to early, each
+        (B, D_l, *S_l); the last is the picture itself (B, C, *S).
+    """
 
     maps: list[Tensor]
     pooled: Tensor
+    skips: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

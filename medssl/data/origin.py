@@ -20,7 +20,7 @@ from medssl.types import Scan
 class Origin:
     """Where a prepared case comes from.
 
-    scan: the first channel, as its file stores it.
+    scan: the first channel, as its file stores it; an image with an EXIF orientation is already turned by it.
     straight: the same, straightened where `prepare` does so.
     shape: (*S) of the case before it was cropped, oriented as prepared cases are.
     box: what was left of it by the crop, before it was resized.
@@ -50,7 +50,7 @@ class Origin:
         return prepared if prepared.shape[1:] == size else resize(prepared, size)
 
     def put_back(self, mask: np.ndarray) -> np.ndarray:
-        """(*S) bool as `resized` leaves it -> bool on the voxels of the scan, in the order of its file."""
+        """(*S) bool as `resized` leaves it -> bool on the voxels of `scan`, in their order."""
         whole = np.zeros(self.shape, dtype=bool)
         whole[self.box] = mask
         if self.straight.kind == "volume" and self.straight.affine is not None:

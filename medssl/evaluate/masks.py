@@ -28,7 +28,9 @@ def write_masks(folder: Path, case_id: str, output: np.ndarray, task: Segment, d
     """Puts a case's drawings (R, *S) of logits back on its own voxels and writes them, atomically; returns the file.
 
     DICOM becomes a DICOM segmentation, <case_id>.dcm, whose segments are the regions; any other volume a label map,
-    <case_id>.nii.gz; any other image one as <case_id>.png.
+    <case_id>.nii.gz; any other image one as <case_id>.png. Where an image says by EXIF how it is to be turned, the mask
+    is stored as the image is and says the same, so that it lies on it for viewers that turn both and for programs that
+    turn neither.
     """
     from medssl.io import is_dicom
     from medssl.io.write_segmentation import write_segmentation
@@ -43,7 +45,7 @@ def write_masks(folder: Path, case_id: str, output: np.ndarray, task: Segment, d
         path = folder / f"{case_id}.dcm"
         write_segmentation(path, regions, sources, origin.scan.affine)
         return path
-    return _write_labels(folder / case_id, painted(regions, task.regions), origin)
+    return _write_labels(folder / case_id, painted(regions, task.regions), origin, sources[0])
 
 
 def label_values(regions: Mapping[str, list[int]]) -> dict[str, int]:
@@ -69,11 +71,12 @@ def painted(drawn: Mapping[str, np.ndarray], regions: Mapping[str, list[int]]) -
     return labels
 
 
-def _write_labels(stem: Path, labels: np.ndarray, origin: Origin) -> Path:
+def _write_labels(stem: Path, labels: np.ndarray, origin: Origin, source: Path) -> Path:
+    from medssl.io.raster import orientation_of
     from medssl.io.write import nifti_bytes, png_bytes
 
     if labels.ndim == 2:
-        path, content = stem.with_name(f"{stem.name}.png"), png_bytes(labels)
+        path, content = stem.with_name(f"{stem.name}.png"), png_bytes(labels, orientation_of(source))
     else:
         path = stem.with_name(f"{stem.name}.nii.gz")
         content = nifti_bytes(labels, origin.scan.affine, origin.scan.spacing)

@@ -14,7 +14,7 @@ from medssl.evaluate.finetuned import run_finetuned
 from medssl.evaluate.frozen import run_frozen
 from medssl.evaluate.shares import Share
 from medssl.evaluate.starts import check_arms, pretrain_starts, starts_of
-from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance
+from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance, timed
 
 PAUSE = 5.0
 """Seconds between looks at a pretraining that another share does."""
@@ -35,9 +35,10 @@ def run_curve(
     with held(out):
         curve = Curve(config, out, data)
         _open(curve)
-        pretrain_starts(curve, [start for start in starts_of(curve) if curve.config.arms[start[0]].pretrain], bar)
-        _do(curve, curve.points(*HOW), workers or cores(), bar)
-        finish_run(out, seconds=round(_seconds_before(out) + time.monotonic() - began, 1))
+        with timed(out, began):
+            pretrain_starts(curve, [start for start in starts_of(curve) if curve.config.arms[start[0]].pretrain], bar)
+            _do(curve, curve.points(*HOW), workers or cores(), bar)
+        finish_run(out)
         return conclude(curve)
 
 
@@ -47,6 +48,7 @@ def run_share(
 ) -> int:
     """Does a share of the points, and the pretrainings that they start from, beside others who do theirs; concludes
     nothing. Returns how many points the share has. Arguments as `run_curve`."""
+    began = time.monotonic()
     data = data or _opened(config, bar)
     with held(out, beside_others=True), held(out / "shares" / f"{share.number}-of-{share.count}"):
         curve = Curve(config, out, data)
@@ -55,11 +57,12 @@ def run_share(
         points = share.of(curve.points(*HOW))
         needed = {point.start for point in points if not curve.is_done(point)}
         starts = [start for start in share.turned(starts_of(curve)) if start in needed]
-        others = pretrain_starts(curve, starts, bar, beside_others=True)
-        _do(curve, [point for point in points if point.start not in others], workers or cores(), bar)
-        while others := pretrain_starts(curve, others, bar, beside_others=True):
-            time.sleep(PAUSE)
-        _do(curve, points, workers or cores(), bar)
+        with timed(out, began):
+            others = pretrain_starts(curve, starts, bar, beside_others=True)
+            _do(curve, [point for point in points if point.start not in others], workers or cores(), bar)
+            while others := pretrain_starts(curve, others, bar, beside_others=True):
+                time.sleep(PAUSE)
+            _do(curve, points, workers or cores(), bar)
         return len(points)
 
 
@@ -82,7 +85,3 @@ def _do(curve: Curve, points: list[Point], workers: int, bar) -> None:
     todo = [point for point in points if not curve.is_done(point)]
     run_frozen(curve, [point for point in todo if curve.config.arms[point.arm].how != "finetune"], bar)
     run_finetuned(curve, [point for point in todo if curve.config.arms[point.arm].how == "finetune"], workers, bar)
-
-
-def _seconds_before(out: Path) -> float:
-    return read_provenance(out).get("seconds", 0.0)

@@ -139,8 +139,11 @@ def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) ->
 
 def _of_both(metric: Callable) -> Callable:
     """The metric, NaN where a class is absent: all metrics are then means over the same names."""
-    return lambda target, prediction, weights: metric(target, prediction, weights) + 0 * classify.auroc(
-        target, prediction, weights)
+    def of_both(target: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        both = np.minimum(weighted.mean(target, weights), weighted.mean(1 - target, weights)) > 0
+        return np.where(both, metric(target, prediction, weights), np.nan)
+
+    return of_both
 
 
 def _segment(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:

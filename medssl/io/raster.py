@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
 _MOST_BYTES_A_PIXEL = 4  # of any of Pillow's modes
+ORIENTATION = 0x0112
+"""EXIF's tag (EXIF 2.3, 4.6.4 A)."""
 
 
 def read_raster(path: Path) -> Scan:
@@ -47,6 +49,17 @@ def read_raster(path: Path) -> Scan:
     if array.dtype == np.uint16 and tags.get(_PHOTOMETRIC) == 0:  # white is zero: Pillow turns that over in 8 bits only
         array = ~array
     return Scan(np.ascontiguousarray(array), "image", "OT")
+
+
+def orientation_of(path: Path) -> int:
+    """By which of EXIF's orientations, 1 to 8, `read_raster` turned a file; 1, as it is stored, for files that it does
+    not read."""
+    try:
+        with _opened(path) as image:
+            said = image.getexif().get(ORIENTATION)
+    except UnreadableScan:
+        return 1
+    return said if said in range(1, 9) else 1
 
 
 @contextmanager

@@ -46,13 +46,22 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(image)).save(_ready(path), format="PNG")
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    """A grey image (J, I) uint8 as the content of a PNG file."""
-    from PIL import Image
+def png_bytes(image: np.ndarray, orientation: int = 1) -> bytes:
+    """A grey image (J, I) uint8 as the content of a PNG file.
+
+    orientation: of EXIF's, 1 to 8: the pixels are stored so, and the file says it, that they show the image when they
+    are turned.
+    """
+    from PIL import Image, ImageOps
+
+    from medssl.io.raster import ORIENTATION
 
     _expect(image, 2, (np.uint8,))
-    content = BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(content, format="PNG")
+    picture, exif, content = Image.fromarray(np.ascontiguousarray(image)), Image.Exif(), BytesIO()
+    if orientation != 1:
+        picture.getexif()[ORIENTATION] = {6: 8, 8: 6}.get(orientation, orientation)  # the turn that undoes it
+        picture, exif[ORIENTATION] = ImageOps.exif_transpose(picture), orientation
+    picture.save(content, format="PNG", exif=exif)
     return content.getvalue()
 
 

@@ -48,13 +48,7 @@ def auprc(target: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None)
 
     No interpolation, which would be too kind (Davis & Goadrich, ICML 2006). Chance level is the share of positives.
 
-    Args:
-        target: (N,) of 0 and 1.
-        score: (N,) finite, higher for more suspicious.
-        weights: see the package's docstring.
-
-    Returns:
-        0 to 1; NaN where a class is absent or has weight 0, as for `auroc`.
+    Arguments and what is returned are as for `auroc`.
     """
     target, score = _checked(target, score)
     falling = -score  # sorted from the most suspicious on
@@ -79,13 +73,7 @@ def sensitivity_at(
     """The share of positives that are found where at least `specificity` of the negatives are spared: the best of all
     thresholds that spare so many, which are scores of these very cases, with no interpolation between them.
 
-    Args:
-        target: (N,) of 0 and 1.
-        score: (N,) finite, higher for more suspicious.
-        weights: see the package's docstring.
-
-    Returns:
-        0 to 1; NaN where a class is absent or has weight 0, as for `auroc`.
+    Arguments and what is returned are as for `auroc`.
     """
     target, score = _checked(target, score)
     falling = np.sort(-score)

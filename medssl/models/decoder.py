@@ -15,7 +15,7 @@ from medssl.config import Config as StrictConfig
 from medssl.errors import ConfigError
 from medssl.models.cnn import ACTIVATION, NORM
 from medssl.models.encoder import Encoder
-from medssl.models.vit import Block, init_transformer, sincos_positions
+from medssl.models.vit import Block, doublings, init_transformer, sincos_positions
 
 
 class UNetDecoder(nn.Module):
@@ -39,7 +39,7 @@ class UNetDecoder(nn.Module):
         )
         self.width = self.map_widths[-1]
         self.doubling = nn.ModuleList()
-        for _ in range((max(stride or (1,)) - 1).bit_length()):
+        for _ in range(doublings(stride or (1,))):
             narrower = max(self.width // 2, 8)
             self.doubling.append(_UpStep(dims, self.width, narrower, joined=0))
             self.width = narrower

@@ -22,6 +22,7 @@ class Encoder(nn.Module):
         channels: C of its input.
         width: D of `Features.pooled`.
         map_widths: D_l of each of `Features.maps`, coarse to fine.
+        skip_widths: D_l of each of `Features.skips`, late to early; none for an encoder whose maps are a pyramid.
         stride: voxels per cell of the finest map along each spatial axis; all 1 where it has the input's resolution.
         memory_format: how its maps lie in memory: a decoder's weights do well to follow it.
         layers: how the names of its parts begin, layer by layer from the input on. What comes after all of them, such
@@ -34,6 +35,7 @@ class Encoder(nn.Module):
     channels: int
     width: int
     map_widths: tuple[int, ...]
+    skip_widths: tuple[int, ...] = ()
     stride: tuple[int, ...]
     memory_format: torch.memory_format = torch.contiguous_format
     layers: tuple[tuple[str, ...], ...]

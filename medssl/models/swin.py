@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, compute_mask, get_window_size
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
 from medssl.models.encoder import Encoder
+from medssl.models.skips import normalised
 from medssl.types import Features
 
 
@@ -70,10 +70,10 @@ class SwinEncoder(Encoder):
         """x (B, C, *S), any size."""
         self.check_input(x)
         x, net = self.net.patch_embed(x), self.net
-        maps = [_normalised(x)]
+        maps = [normalised(x)]
         for (stage,) in (net.layers1, net.layers2, net.layers3, net.layers4):
             x = _through(stage, x)
-            maps.insert(0, _normalised(x))
+            maps.insert(0, normalised(x))
         return Features(maps=maps, pooled=maps[0].flatten(2).mean(2))
 
 
@@ -87,8 +87,3 @@ def _through(stage: BasicLayer, x: Tensor) -> Tensor:
     for block in stage.blocks:
         x = block(x, mask)
     return stage.downsample(x).movedim(-1, 1)
-
-
-def _normalised(x: Tensor) -> Tensor:
-    """(B, D, *S), each place over its channels."""
-    return F.layer_norm(x.movedim(1, -1), [x.shape[1]]).movedim(-1, 1)

@@ -27,7 +27,12 @@ from medssl.types import Features
 
 
 class ViT(Encoder):
-    """Features: one map (B, D, *grid), and pooled (B, D), the normalised patches' mean or the class token."""
+    """Features: one map (B, D, *grid), and pooled (B, D), the normalised patches' mean or the class token.
+
+    Its skips are the tokens after evenly spaced blocks (B, D, *grid), as UNETR has them (Hatamizadeh et al., WACV 2022,
+    arXiv 2103.10504), and the picture. One for each resolution between the patches' and the picture's: blocks 9, 6 and
+    3 of 12 for patches of 16 voxels.
+    """
 
     class Config(StrictConfig):
         """The default is ViT-S; its `size` and `patch` must be those of the data at hand."""
@@ -75,6 +80,8 @@ class ViT(Encoder):
         self.dims, self.channels, self.width = len(config.size), config.channels, config.width
         self.patch = self.stride = config.patch
         self.map_widths = (config.width,)
+        self.skipped = evenly_spaced(config.depth, doublings(config.patch))
+        self.skip_widths = (*(config.width for _ in self.skipped), config.channels)
         self.grid = self.grid_of(config.size)
 
         conv = nn.Conv2d if self.dims == 2 else nn.Conv3d
@@ -101,9 +108,10 @@ class ViT(Encoder):
 
     def forward(self, x: Tensor) -> Features:
         """x (B, C, *S), each axis a multiple of the patch; it need not be the Config's size."""
-        others, tokens = self._transform(self.embed(x))
-        final = tokens.transpose(1, 2).unflatten(2, self.grid_of(x.shape[2:]))
-        return Features(maps=[final], pooled=others[:, 0] if self.config.pooled == "class" else tokens.mean(1))
+        others, tokens, skips = self._transform(self.embed(x))
+        final, *earlier = (each.transpose(1, 2).unflatten(2, self.grid_of(x.shape[2:])) for each in (tokens, *skips))
+        pooled = others[:, 0] if self.config.pooled == "class" else tokens.mean(1)
+        return Features(maps=[final], pooled=pooled, skips=[*earlier, x])
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> tokens (B, N, D) that know their position."""
@@ -113,16 +121,20 @@ class ViT(Encoder):
         """Any subset of the tokens, (B, n, D) -> (B, n, D), normalised. They see the class token and registers."""
         return self._transform(tokens)[1]
 
-    def _transform(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, n, D) -> the class token and registers (B, 0 or more, D), and the tokens (B, n, D), normalised."""
+    def _transform(self, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(B, n, D) -> the class token and registers (B, 0 or more, D), and the tokens (B, n, D), both normalised; and
+        the tokens after each block of `skipped`, each (B, n, D)."""
         others = [getattr(self, name) for name in ("class_token", "register_tokens") if hasattr(self, name)]
         count = sum(len(tokens) for tokens in others)
         if others:
             tokens = torch.cat([torch.cat(others).expand(len(tokens), -1, -1), tokens], 1)
-        for block in self.blocks:
+        after = {}
+        for number, block in enumerate(self.blocks, start=1):
             tokens = block(tokens)
+            if number in self.skipped:
+                after[number] = tokens[:, count:]
         tokens = self.norm(tokens)
-        return tokens[:, :count], tokens[:, count:]
+        return tokens[:, :count], tokens[:, count:], [after[number] for number in self.skipped]
 
     def patchify(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, N, P)."""
@@ -255,6 +267,16 @@ def resize_positions(table: Tensor, grid: Sequence[int]) -> Tensor:
         return table
     mode = {2: "bicubic", 3: "trilinear"}[len(grid)]
     return F.interpolate(table.movedim(-1, 0)[None], tuple(grid), mode=mode, align_corners=False)[0].movedim(0, -1)
+
+
+def doublings(patch: Sequence[int]) -> int:
+    """How often the grid of patches is doubled until it is as fine as the picture along every axis."""
+    return (max(patch) - 1).bit_length()
+
+
+def evenly_spaced(depth: int, parts: int) -> tuple[int, ...]:
+    """Blocks, counted from 1, that cut `depth` of them into so many parts, late to early."""
+    return tuple(max(depth * part // parts, 1) for part in range(parts - 1, 0, -1))
 
 
 def _small_normal(*shape: int) -> nn.Parameter:

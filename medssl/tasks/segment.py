@@ -21,6 +21,7 @@ from medssl.metrics.segment import dice, surface_distances
 from medssl.models.decoder import UNetDecoder
 from medssl.models.encoder import Encoder
 from medssl.models.head import DenseHead
+from medssl.models.skips import TokenPyramid
 from medssl.tasks.task import Task
 from medssl.types import Features, Prediction, Views
 
@@ -39,6 +40,9 @@ class Segment(Task):
         predicted; logits are averaged with Gaussian weights. 0.5 is slower, and a little smoother."""
         distances: bool = True
         """Also judge by HD95 and the mean surface distance in mm, where the files say their spacing."""
+        skips: bool = False
+        """Also draw from a ViT's earlier tokens and from the picture itself, as UNETR does (arXiv 2103.10504), not from
+        its last tokens alone. Other encoders have a pyramid already, and nothing changes for them."""
 
     def __init__(self, config: Segment.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()
@@ -46,7 +50,9 @@ class Segment(Task):
             raise ManifestError("The manifest's card names no regions", expected="regions: {lesion: [1]}",
                                 remedy="add them to the card and build the manifest again")
         self.config, self.names, self.regions = config, tuple(regions), regions
-        self.decoder = UNetDecoder.above(encoder)
+        self.pyramid = TokenPyramid(encoder) if config.skips and encoder.skip_widths else None
+        self.decoder = (UNetDecoder(self.pyramid.map_widths, encoder.dims) if self.pyramid
+                        else UNetDecoder.above(encoder))
         self.head = DenseHead(self.decoder.width, len(regions), encoder.dims)
 
     def forward(self, features: Features, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,7 +71,8 @@ class Segment(Task):
         return torch.stack([torch.isin(mask, mask.new_tensor(values)) for values in self.regions.values()], dim=1)
 
     def outputs(self, features: Features, size: tuple[int, ...]) -> Tensor:
-        return self.head(self.decoder(features.maps, size)).float()
+        maps = self.pyramid(features) if self.pyramid else features.maps
+        return self.head(self.decoder(maps, size)).float()
 
     def judge(self, case: dict, output: np.ndarray, mask: np.ndarray | None) -> list[Prediction]:
         """`target` is 1, a perfect Dice, and `prediction` the Dice that was reached; for hd95/<region> and

@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -95,6 +96,18 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def timed(folder: Path, began: float) -> Iterator[None]:
+    """Adds the seconds since `began`, of time.monotonic(), to what the run took before, also where it is stopped; those
+    of processes beside each other sum up."""
+    try:
+        yield
+    finally:
+        with one_at_a_time(folder):
+            before = read_provenance(folder).get("seconds", 0.0)
+            _add_to_provenance(folder, seconds=round(before + time.monotonic() - began, 1))
 
 
 def is_finished(folder: Path) -> bool:

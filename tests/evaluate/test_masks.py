@@ -134,6 +134,22 @@ def test_an_x_ray_becomes_a_dicom_segmentation_of_one_frame(tmp_path):
     np.testing.assert_array_equal(frames.astype(bool), np.stack(list(regions.values())))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_lies_on_its_image_for_viewers_that_follow_exif_and_for_those_that_do_not(tmp_path, orientation, name):
+    bright, exif = balls((24, 36))["WT"], Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.where(bright, 200, 20).astype(np.uint8)).save(tmp_path / "in" / name, exif=exif)
+    data = opened(tmp_path, {}, kind="image", files={"image": f"{{case}}{name[1:]}"})
+    [case] = data.cases["case_id"]
+    seen = data.cache.read(case).array
+    seen = seen > (seen.min() + seen.max()) / 2
+    path = write_masks(tmp_path / "masks", case, np.repeat(seen, 3, axis=0) * 8.0 - 4, Pen(), data)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)) > 0, bright)
+    np.testing.assert_array_equal(open_scan(path).array > 0, seen)
+
+
 def test_a_run_draws_on_pictures_of_their_own_size(discs, tmp_path):
     config = FinetuneConfig.model_validate({
         "data": discs, "task": {"name": "segment"}, "encoder": SMALL["encoder"], "augment": SMALL["augment"],

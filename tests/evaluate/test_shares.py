@@ -18,7 +18,7 @@ from medssl.config import validate
 from medssl.data.source import DataConfig
 from medssl.errors import ConfigError, InUse
 from medssl.evaluate import points
-from medssl.evaluate.curve import CurveConfig
+from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.points import run_curve, run_share
 from medssl.evaluate.shares import Share, write_sbatch
 from medssl.train.bar import Bar
@@ -57,6 +57,33 @@ def test_shares_started_at_once_and_then_concluded_are_one_command(discs, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in done} == done, "nothing is done again"
     for name in ("predictions", "points", "summary", "comparison"):
         assert table(tmp_path / "shared", name).equals(table(whole, name)), name
+
+
+def test_seconds_of_shares_add_up_also_of_one_that_was_stopped(discs, tmp_path, monkeypatch):
+    config, told = validate(CurveConfig, recipe(discs), "recipe"), []
+
+    def seconds() -> float:
+        return json.loads((tmp_path / "provenance.json").read_text())["seconds"]
+
+    def stopped(curve: Curve, todo: list[Point], *_) -> None:
+        time.sleep(1.5)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(points, "_do", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_share(config, tmp_path, Share(1, 2), 1, Bar)
+    told.append(seconds())
+    for number in (1, 2):
+        run_share(config, tmp_path, Share(number, 2), 1, Bar)
+        told.append(seconds())
+    assert told[0] >= 1.5
+    spent = [json.loads(path.read_text())["seconds"] for path in tmp_path.rglob("points/**/*.json")]
+    assert told == sorted(told)
+    assert told[2] - told[0] > 0.9 * sum(spent) > 0
+    run_curve(config, tmp_path, 1, Bar)
+    assert seconds() >= told[2]
+    assert "finished" in json.loads((tmp_path / "provenance.json").read_text())
 
 
 def test_a_share_does_its_own_points_and_the_pretrainings_they_need(discs, tmp_path):

@@ -262,6 +262,17 @@ def test_a_finding_with_one_class_is_null_and_left_out_of_the_mean():
         analyse(predictions.filter(name="Cyst"), Experiment("classify"))
 
 
+def test_calibration_is_a_mean_over_the_findings_that_have_both_classes():
+    edema = np.array([0, 0, 1, 1, 0, 1, 0, 1])
+    targets = np.stack([edema, 0 * edema, 0 * edema + 1], axis=1)
+    predictions = table("a", 1.0, 0, targets, np.full((8, 3), 0.4), names=("Edema", "Cyst", "Ward"))
+    scores = score_unit("classify", predictions)
+    assert scores["ece"] == pytest.approx(0.1)
+    assert scores["brier"] == pytest.approx((0.4**2 + 0.6**2) / 2)
+    for name in ("Cyst", "Ward"):
+        assert math.isnan(score_unit("classify", predictions.filter(name=name))["ece"])
+
+
 def test_intervals_stay_inside_the_metrics_range_but_differences_are_not_cut():
     rng = stream("range")
     target = np.tile([0, 1], 20)

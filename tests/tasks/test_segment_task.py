@@ -107,11 +107,25 @@ def test_cases_without_a_mask_are_not_labelled_and_cards_without_regions_refused
         build_task(Segment.Config(), build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8))), {})
 
 
+def test_skips_are_a_matter_of_vits_alone():
+    plain, asked = task(), task(skips=True)
+    assert asked.pyramid is None
+    assert all(torch.equal(asked.state_dict()[name], tensor) for name, tensor in plain.state_dict().items())
+    encoder = build_encoder(ViT.Config(size=(16, 16), patch=(4, 4), width=24, depth=2, heads=2))
+    vit = build_task(Segment.Config(skips=True), encoder, REGIONS).eval()
+    features = encoder(torch.rand(1, 1, 16, 16))
+    drawn = vit.outputs(features, (16, 16))
+    for place in range(len(features.skips)):
+        other = [skip + torch.randn_like(skip) * (number == place) for number, skip in enumerate(features.skips)]
+        assert not torch.allclose(vit.outputs(Features(features.maps, features.pooled, other), (16, 16)), drawn)
+
+
+@pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize(("size", "patch"), [((32, 32), (8, 8)), ((4, 16, 16), (2, 8, 4))])
-def test_a_vit_learns_to_draw_finer_than_its_patches(size, patch):
+def test_a_vit_learns_to_draw_finer_than_its_patches(size, patch, skips):
     torch.manual_seed(0)
     encoder = build_encoder(ViT.Config(size=size, patch=patch, width=48, depth=1, heads=3))
-    model = build_task(Segment.Config(), encoder, {"ball": [1]})
+    model = build_task(Segment.Config(skips=skips), encoder, {"ball": [1]})
     grid = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij"))
     mask = torch.stack([((grid - at) ** 2).sum(0) < 0.4 for at in (-0.15, 0.2)])
     image = mask[:, None] + 0.1 * torch.randn(2, 1, *size)
