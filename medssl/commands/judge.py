@@ -1,0 +1,118 @@
+"""The commands that judge what was trained, use it, and report it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medssl.accounts import print_groups, print_scores
+from medssl.commands.arguments import FinetunedRun, ManifestPath, Overrides, Recipe
+from medssl.errors import ConfigError
+
+
+def probe(recipe: Recipe, overrides: Overrides = None,
+          split: Annotated[str, typer.Option(help="Split to judge on.")] = "validation") -> None:
+    """What a frozen encoder knows: a linear model on its features, judged on a split.
+
+    Example: medssl probe pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
+    """
+    from medssl.evaluate.single import probe_run
+    from medssl.recipe import load_recipe
+
+    print_scores(probe_run(load_recipe(recipe, "finetune", overrides), split))
+
+
+def evaluate(
+    run: FinetunedRun,
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split to judge on, or all.")] = "test",
+    manifest: Annotated[Path | None, typer.Option(help="Another set to judge on, without training; its predictions go "
+                                                       "into transfer/ of the run.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="What another set calls a label or region of the run, as "
+                                                         "'Pleural Effusion=Effusion'; give it once a name.")] = None,
+    by: Annotated[str | None, typer.Option(help="An attribute, such as sex or view, to judge each group by.")] = None,
+) -> None:
+    """Judges a finetuned model on a split, with intervals over its patients, and leaves predictions.parquet in the run;
+    of a classification, reliability.png before and after temperature scaling on the validation split, too.
+
+    Example: medssl evaluate runs/chexpert/finetune --split validation
+    """
+    from medssl.evaluate.by_group import scores_by_group
+    from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
+    from medssl.evaluate.transfer import read_names
+    from medssl.report.reliability import draw_reliability
+
+    if label and not manifest:
+        raise ConfigError("--label without --manifest", expected="another set, whose labels have other names",
+                          remedy="add --manifest, or leave --label out")
+    if manifest:
+        judged = evaluate_elsewhere(run, manifest, split, read_names(label or ()), overrides or [])
+    else:
+        judged = evaluate_run(run, split, overrides or [])
+    print_scores(judged.scores)
+    if picture := draw_reliability(judged.folder):
+        print(picture)
+    if by:
+        groups = scores_by_group(judged.task, judged.predictions, by)
+        groups.write_parquet(judged.folder / f"by_{by}.parquet")
+        print_groups(groups, by)
+
+
+def ood(
+    run: Annotated[Path, typer.Argument(help="A finetuned classification's run folder.")],
+    manifest: Annotated[Path, typer.Argument(help="Cases that the model should find strange.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split of the run's own set, as what is known.")] = "test",
+) -> None:
+    """How well a classification's doubts tell another set's cases from its own: AUROC, AUPRC and FPR95, with intervals.
+
+    Example: medssl ood runs/chexpert/finetune mammograms.parquet
+    """
+    from medssl.evaluate.ood import strangers
+
+    table, rows = strangers(run, manifest, split, overrides or [])
+    print_scores(rows)
+    print(table)
+
+
+def predict(
+    run: FinetunedRun,
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")] = Path("predictions.csv"),
+    masks: Annotated[Path | None, typer.Option(help="A folder to write a segmentation's masks into, on the voxels of "
+                                                    "each input: patient data.")] = None,
+) -> None:
+    """A finetuned model's output for every case of a manifest, labelled or not.
+
+    Example: medssl predict runs/chexpert/finetune new.parquet --out predictions.csv
+    """
+    from medssl.evaluate.single import predict_run
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out} is no table", expected="a name in .csv or .parquet", remedy="change the ending")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = predict_run(run, manifest, masks)
+    if out.suffix == ".csv":
+        table.write_csv(out)
+    else:
+        table.write_parquet(out)
+    print(f"{len(table)} rows for {table['case_id'].n_unique()} cases in {out}")
+    if masks:
+        print(f"Their masks lie in {masks}, named by case id. They are patient data: a DICOM segmentation names the "
+              "patient as its source does, and a head's outline may tell whose it is.")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Curve folders and pretraining run folders.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Label-efficiency report",
+) -> None:
+    """Run folders -> one self-contained HTML page that opens without a network.
+
+    Example: medssl report runs/chexpert/curve --out chexpert.html
+    """
+    from medssl.report.pages import report_runs
+
+    print(report_runs(runs, out, title))
