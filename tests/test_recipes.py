@@ -8,9 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError
 from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import run_curve
+from medssl.evaluate.single import evaluate_run
 from medssl.models.weights import load_encoder
 from medssl.recipe import load_any, load_recipe, shipped_folder
 from medssl.train.bar import Bar
@@ -88,6 +90,21 @@ def test_recipe_builds_and_trains_two_steps(
         assert (run / "model.json").is_file()
     else:
         _smoke_curve(recipe, config, overrides, manifests, smoke_folder, tmp_path)
+
+
+@pytest.mark.usefixtures("one_core")
+def test_chexpert_s_studies_are_judged_once_each_over_all_their_views(
+    manifests: dict[str, Path], smoke_folder: Path, tmp_path: Path
+):
+    overrides = _overrides("chexpert/finetune.yaml", manifests, smoke_folder)
+    small = ["init=null", "encoder={name: resnet, blocks: [1, 1, 1, 1], widths: [4, 4, 8, 8]}"]
+    run = finetune(load_recipe(PIPELINES / "chexpert/finetune.yaml", "finetune", [*overrides, *small]), tmp_path)
+    assert (run / "teacher/metrics.jsonl").is_file()
+    evaluate_run(run, "test", [])
+    images = Manifest.load(manifests["xray"]).cases.filter(pl.col("split") == "test")
+    judged = pl.read_parquet(run / "predictions.parquet")
+    assert set(judged["case_id"]) == set(images["study_id"])
+    assert len(judged) == 5 * images["study_id"].n_unique() < 5 * len(images)
 
 
 def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifests: dict[str, Path],

@@ -38,10 +38,10 @@ class Classify(Task):
         """multi_label: each is present or not, whatever the others are. single_label: they are classes, of which each
         case has exactly one; cases whose class is blank or uncertain are left out."""
         uncertain: Policy = "ignore"
-        """What −1 is read as in training. multi_class: a third answer beside absent and present, by a softmax; what is
-        predicted is the probability of present against absent. self_trained: what a model predicts that is trained
-        first and ignores it, which takes twice the time. In place of both a linear probe ignores it: no features would
-        be learnt for a third answer, and a probe's own predictions teach it nothing."""
+        """What −1 is read as in training. ignore: nothing; zeros: absent; ones: present. multi_class: a third answer by
+        a softmax; predicted is the probability of present against absent. self_trained: what a model gives that is
+        trained first and ignores it, which takes twice the time. In place of the last two a linear probe ignores it: no
+        features would be learnt for a third answer, and a probe's own predictions teach it nothing."""
         uncertain_by_label: dict[str, Policy] = {}
         """The same for one label, e.g. {Edema: ones}."""
         scored_by: Literal["image", "study"] = "image"

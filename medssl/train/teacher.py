@@ -1,6 +1,6 @@
 """Self-training: what nobody is sure of is told by a first model, and learnt by a second from the same start.
 
-CheXpert's U-SelfTrained (Irvin et al., arXiv 1901.07031, section 4), after Yarowsky 1995.
+CheXpert's U-SelfTrained (Irvin et al., arXiv 1901.07031, section 4).
 """
 
 from __future__ import annotations
