@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from medssl import __version__
-from medssl.accounts import print_counts, print_kinds, print_scores, print_skipped
+from medssl.accounts import print_counts, print_kinds, print_robustness, print_scores, print_skipped
 from medssl.errors import ConfigError, MedsslError, Stopped
 from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
@@ -318,6 +318,26 @@ def evaluate(
     print_scores(evaluate_run(run, split, overrides or []))
     if picture := draw_reliability(run):
         print(picture)
+
+
+@app.command()
+def robustness(
+    run: Annotated[Path, typer.Argument(help="A finetuning run folder.")], overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
+) -> None:
+    """Judges a finetuned model on scans made worse in nine ways, each at five severities, and leaves robustness.parquet
+    and robustness.png in the run.
+
+    Example: medssl robustness runs/chexpert/finetune --split validation
+    """
+    from medssl.evaluate.robustness import robustness_run
+    from medssl.report.robustness import draw_robustness
+    from medssl.train.bar import Bar
+
+    with Bar("robustness") as progress:
+        found = robustness_run(run, split, overrides or [], progress)
+    print_robustness(found)
+    print(draw_robustness(run))
 
 
 @app.command()

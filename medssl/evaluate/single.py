@@ -55,9 +55,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
 
 def evaluate_run(run: Path, split: str, overrides: list[str]) -> list[dict]:
     """Scores of a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
-    config, model, data = open_finetuned(run, overrides)
-    judged = _judged(config, data, split)
-    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
+    config, model, data, judged = open_judged(run, split, overrides)
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     is_calibrated = config.task.name == "classify" and split != "validation"
     temperature = _temperature(run, config, model, data) if is_calibrated else None
@@ -128,6 +126,15 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
     task = build_task(kept_config, encoder, data.manifest.regions)
     load_into(task, tensors, "task")
     return config, LabelledModel(encoder, task), data
+
+
+def open_judged(run: Path, split: str,
+                overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data, pl.DataFrame]:
+    """`open_finetuned`, and the labelled cases of `split`; LeakageError if the run saw one of their patients."""
+    config, model, data = open_finetuned(run, overrides)
+    judged = _judged(config, data, split)
+    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
+    return config, model, data, judged
 
 
 def scores(task: str, predictions: pl.DataFrame) -> list[dict]:
