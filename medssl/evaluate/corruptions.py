@@ -30,6 +30,8 @@ from medssl.train.precision import best_device
 from medssl.types import Sample
 
 SEVERITIES = (1, 2, 3, 4, 5)
+MOVES = 4
+"""How often the head moves during a measurement."""
 
 Step = tuple[TransformConfig, Params]
 """A transform, and what of its draw is given."""
@@ -93,7 +95,7 @@ def _resolution(strength: float, _: Scale) -> list[Step]:
 
 
 def _motion(strength: float, scale: Scale) -> list[Step]:
-    return [(Motion.Config(translate=strength * scale.side, rotate=100 * strength), {})]
+    return [(Motion.Config(translate=strength * scale.side, rotate=100 * strength, moves=MOVES), {})]
 
 
 def _ghosting(strength: float, _: Scale) -> list[Step]:
@@ -109,8 +111,8 @@ def _occlusion(strength: float, _: Scale) -> list[Step]:
 
 
 SUITE = (
-    Corruption("noise", (0.1, 0.2, 0.4, 0.6, 0.8), "standard deviation, as a share of the case's own", _noise),
-    Corruption("blur", (0.005, 0.01, 0.015, 0.02, 0.03), "standard deviation, as a share of the plane's shorter side",
+    Corruption("noise", (0.05, 0.1, 0.2, 0.3, 0.5), "standard deviation, as a share of the case's own", _noise),
+    Corruption("blur", (0.005, 0.01, 0.015, 0.02, 0.025), "standard deviation, as a share of the plane's shorter side",
                _blur),
     Corruption("contrast", (0.2, 0.35, 0.5, 0.65, 0.8), "share of the distances to the case's mean that is lost",
                _contrast),
@@ -119,8 +121,8 @@ SUITE = (
     Corruption("resolution", (1.5, 2.0, 2.5, 3.0, 4.0), "side of a pixel, in prepared ones", _resolution),
     Corruption("motion", (0.01, 0.02, 0.03, 0.04, 0.05), "largest shift as a share of the plane's shorter side, and "
                "a degree of turn for each hundredth", _motion),
-    Corruption("ghosting", (0.2, 0.35, 0.5, 0.65, 0.8), "share that every n-th line of k-space loses", _ghosting),
-    Corruption("jpeg", (0.75, 0.82, 0.85, 0.9, 0.93), "share of libjpeg's quality of 100 that is lost", _jpeg),
+    Corruption("ghosting", (0.2, 0.4, 0.6, 0.8, 1.0), "share that every n-th line of k-space loses", _ghosting),
+    Corruption("jpeg", (0.4, 0.6, 0.75, 0.85, 0.93), "share of libjpeg's quality of 100 that is lost", _jpeg),
     Corruption("occlusion", (0.1, 0.2, 0.3, 0.4, 0.5), "side of the box, as a share of each side of the plane",
                _occlusion),
 )

@@ -73,13 +73,12 @@ def test_every_case_is_drawn_for_itself(name):
 def test_strengths_are_what_the_page_says():
     clean = image((1, 64, 64))
     noise = BY_NAME["noise"].apply(clean, "case", 4) - clean
-    assert noise.std() == pytest.approx(0.6 * clean.std(), rel=0.03)
+    assert noise.std() == pytest.approx(0.3 * clean.std(), rel=0.03)
     faint = BY_NAME["contrast"].apply(clean, "case", 5)
     assert faint.std() == pytest.approx(0.2 * clean.std(), rel=1e-4)
     assert faint.mean() == pytest.approx(clean.mean(), rel=1e-4)
-    changed = BY_NAME["occlusion"].apply(clean, "case", 5)
-    hidden = (changed == np.float32(clean.mean())).sum()
-    assert 0.25 * 0.25 * clean.size <= hidden <= (0.5 * 0.5 + 0.02) * clean.size  # the box may reach over an edge
+    hidden = (BY_NAME["occlusion"].apply(clean, "case", 5) != clean).mean()
+    assert 0.24**2 <= hidden <= 0.51**2, "half of each side, of which half may lie outside"
     coarse = BY_NAME["resolution"].apply(clean, "case", 5)
     assert np.linalg.matrix_rank(coarse[0], tol=1e-4) <= 16, "a quarter of the rows are told apart"
 
@@ -176,9 +175,8 @@ def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned, capsys):
     scores = {row["metric"]: row for row in evaluate_run(tuned, "test", [])}[clean["metric"]]
     assert [clean[f"score{end}"] for end in ("", "_low", "_high")] == pytest.approx(
         [scores[end] for end in ("mean", "low", "high")])
-    assert table.row(by_predicate=pl.col("corruption") == EVERY, named=True)["degradation"] > 0.02
-    again = robustness_run(tuned, "test", [])
-    assert again.table.equals(table)
+    changed = table.drop_nulls("severity").filter(pl.col("score") != clean["score"])
+    assert "occlusion" in changed["corruption"], "of bright discs and faint ones nothing else takes all"
     print_robustness(found)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 6 * 5 + 1 + 6 + 1 + 3
