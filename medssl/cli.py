@@ -25,7 +25,7 @@ app = typer.Typer(
 
 for _command in (
     data.phantom, data.manifest, data.check, data.prepare, data.preview, learn.pretrain, learn.finetune, judge.probe,
-    learn.curve, judge.evaluate, judge.ood, judge.predict, judge.report, learn.demo,
+    learn.curve, judge.evaluate, judge.robustness, judge.ood, judge.predict, judge.report, learn.demo,
 ):
     app.command()(_command)
 

@@ -82,7 +82,7 @@ class Gamma(Transform):
         return {"gamma": math.exp(rng.uniform(-1, 1) * math.log1p(self.config.gamma))}
 
     def apply(self, batch: Tensor, params: Stacked) -> Tensor:
-        low, high = _range(batch)
+        low, high = channel_range(batch)
         width = (high - low).clamp(min=torch.finfo(batch.dtype).tiny)
         share = (batch - low).div_(width)
         powered = share.log2_().mul_(column(params["gamma"], batch)).exp2_()  # half the time of pow on CPU
@@ -180,7 +180,7 @@ class Sobel(Blend):
             square.addcmul_(slope, slope)
         steepness = square.sqrt_()
         steepest = steepness.amax(dim=voxel_axes(batch), keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
-        low, high = _range(batch)
+        low, high = channel_range(batch)
         return torch.addcmul(low, steepness.div_(steepest), high - low)
 
 
@@ -199,6 +199,6 @@ def through_window(batch: Tensor, centre: Tensor, width: Tensor) -> Tensor:
     return torch.addcmul(0.5 - (0.5 + centre) / width, batch, 1 / width).clamp_(0, 1)
 
 
-def _range(batch: Tensor) -> tuple[Tensor, Tensor]:
+def channel_range(batch: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel's least and greatest value, (B, C, 1, ..., 1)."""
     return batch.amin(dim=voxel_axes(batch), keepdim=True), batch.amax(dim=voxel_axes(batch), keepdim=True)

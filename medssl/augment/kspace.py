@@ -41,6 +41,8 @@ POSITION = {"j": -2, "i": -1}
 class InKSpace(Transform):
     """What all here have in common: the signal is counted from air, and of the result the magnitude is seen."""
 
+    modality = "MR"
+
     @abstractmethod
     def measured(self, signal: Tensor, params: Stacked) -> Tensor:
         """(B, C, *S) float32, 0 in air -> the image, real or complex, of the changed lines."""

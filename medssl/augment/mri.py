@@ -37,6 +37,7 @@ class BiasField(Transform):
     """
 
     through_slices = True
+    modality = "MR"
 
     class Config(TransformConfig):
         name: Literal["bias_field"] = "bias_field"
@@ -69,6 +70,8 @@ class Rician(Transform):
 
     Gudbjartsson and Patz, Magn. Reson. Med. 34 (1995). Each channel's least value is taken for zero signal.
     """
+
+    modality = "MR"
 
     class Config(TransformConfig):
         name: Literal["rician"] = "rician"

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.augment.colour import ColourDrop, ColourJitter
+from medssl.augment.compression import Jpeg
 from medssl.augment.ct import HuShift, HuWindow, SliceThickness
 from medssl.augment.intensity import Blur, Cutout, Gamma, Jitter, Noise, Sobel
 from medssl.augment.kspace import Ghosting, Gibbs, Motion
@@ -31,6 +32,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "blur": Blur,
     "cutout": Cutout,
     "sobel": Sobel,
+    "jpeg": Jpeg,
     "colour_drop": ColourDrop,
     "colour_jitter": ColourJitter,
     "exposure": Exposure,

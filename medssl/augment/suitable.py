@@ -29,6 +29,19 @@ def require_suitable(policy: PolicyConfig, data: Data) -> None:
         raise ConfigError(what, expected=expected, remedy=remedy)
 
 
+def strange(policy: PolicyConfig, data: Data) -> str:
+    """Why whole cases under `policy` would be scans that no scanner makes; empty where they would not be.
+
+    Stricter than `require_suitable`: a transform that imitates one modality is not for another.
+    """
+    kind, modalities = data.cases["kind"][0], set(data.cases["modality"].drop_nulls())
+    reasons = [what for what, *_ in _faults(policy, kind, modalities, data.config.prepare)]
+    reasons += [f"{config.name} is made for {modality}, not for {' and '.join(sorted(modalities)) or 'the unknown'}"
+                for config in policy.intensity
+                if (modality := TRANSFORMS[config.name].modality) and modalities != {modality}]
+    return next(iter(reasons), "")
+
+
 def require_drawable(policy: PolicyConfig, shape: tuple[int, ...]) -> None:
     """ConfigError where a transform is not for views of this shape (C, *S), however seldom it would act."""
     for config in policy.intensity:

@@ -65,6 +65,9 @@ class Transform(ABC):
     Config: ClassVar[type[TransformConfig]]
     through_slices: ClassVar[bool] = False
     """Acts along K whatever its settings: a clip, whose first axis is time, is refused (suitable.py)."""
+    modality: ClassVar[str | None] = None
+    """The one modality whose scans it imitates, by DICOM's code. A recipe may use it on any; where scans are to be ones
+    that exist, `suitable.strange` tells."""
 
     def __init__(self, config: TransformConfig) -> None:
         self.config = config

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medssl.accounts import print_groups, print_scores
+from medssl.accounts import print_groups, print_robustness, print_scores
 from medssl.commands.arguments import FinetunedRun, ManifestPath, Overrides, Recipe
 from medssl.errors import ConfigError
 
@@ -58,6 +58,25 @@ def evaluate(
         groups = scores_by_group(judged.task, judged.predictions, by)
         groups.write_parquet(judged.folder / f"by_{by}.parquet")
         print_groups(groups, by)
+
+
+def robustness(
+    run: FinetunedRun, overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
+) -> None:
+    """Judges a finetuned model on scans made worse in nine ways, each at five severities, and leaves robustness.parquet
+    and robustness.png in the run.
+
+    Example: medssl robustness runs/chexpert/finetune --split validation
+    """
+    from medssl.evaluate.robustness import robustness_run
+    from medssl.report.robustness import draw_robustness
+    from medssl.train.bar import Bar
+
+    with Bar("robustness") as progress:
+        found = robustness_run(run, split, overrides or [], progress)
+    print_robustness(found)
+    print(draw_robustness(run))
 
 
 def ood(

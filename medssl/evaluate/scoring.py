@@ -127,6 +127,15 @@ def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
     return {"classify": _classify, "segment": _segment, "regress": _regress}[task](rows, predictions, counts)
 
 
+def primary_score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """(B, U): the primary metric alone, as `score` has it, of rows that are cases' own names (no bounds, no
+    distances)."""
+    if task == "segment":
+        return _segment(rows, predictions, counts)[PRIMARY[task]]
+    metric = {"classify": classify.auroc, "regress": regress.mae}[task]
+    return _macro(values for _, values in _by_name(metric, rows, predictions, counts))
+
+
 def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
     by_name = {f"auroc/{name}": values for name, values in _by_name(classify.auroc, rows, predictions, counts)}
     others = {"auprc": classify.auprc, "sensitivity": partial(classify.sensitivity_at, specificity=SPECIFICITY)}

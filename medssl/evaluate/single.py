@@ -71,9 +71,7 @@ class Judged:
 
 def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
     """Judges a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
-    config, model, data = open_finetuned(run, overrides)
-    judged = _judged(config, data, split)
-    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
+    config, model, data, judged = open_judged(run, split, overrides)
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     is_calibrated = config.task.name == "classify" and split != "validation"
     temperature = _temperature(run, config, model, data) if is_calibrated else None
@@ -179,6 +177,15 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
     task = build_task(kept_config, encoder, regions)
     load_into(task, tensors, "task")
     return config, LabelledModel(encoder, task), data
+
+
+def open_judged(run: Path, split: str,
+                overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data, pl.DataFrame]:
+    """`open_finetuned`, and the labelled cases of `split`; LeakageError if the run saw one of their patients."""
+    config, model, data = open_finetuned(run, overrides)
+    judged = _judged(config, data, split)
+    refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
+    return config, model, data, judged
 
 
 def _labelled(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:

@@ -1,12 +1,13 @@
 """What shapes cannot tell: a policy for other cases than the manifest's is refused, with a remedy that holds."""
 
+import re
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from medssl.augment import PolicyConfig
-from medssl.augment.suitable import require_drawable, require_suitable
+from medssl.augment.suitable import require_drawable, require_suitable, strange
 from medssl.config import validate
 from medssl.data.decode import PrepareConfig
 from medssl.data.loader import BoxConfig
@@ -74,3 +75,19 @@ def test_what_is_not_for_the_views_is_refused_however_seldom_it_would_act(config
 ])
 def test_what_is_for_such_cases_is_taken(policy, case, prepare, planar):
     check(policy, case, prepare, planar)
+
+
+@pytest.mark.parametrize(("config", "case", "told"), [
+    ({"name": "ghosting", "intensity": 0.5}, XRAY, "ghosting is made for MR, not for DX"),
+    ({"name": "bias_field", "strength": 0.3}, CLIP, "bias_field on clips"),
+    ({"name": "ghosting", "intensity": 0.5}, VOLUME, "^$"),
+    ({"name": "blur", "sigma": 1}, XRAY, "^$"),
+])
+def test_what_no_scanner_makes_is_strange(config, case, told):
+    policy = validate(PolicyConfig, of(**config), "recipe")
+    assert re.search(told, strange(policy, data_of(*case, {}, planar=False)))
+
+
+def test_whole_clips_are_not_corrupted_across_their_frames_however_they_are_read():
+    policy = validate(PolicyConfig, of(name="bias_field", strength=0.3), "recipe")
+    assert strange(policy, data_of("cine", "MR", {}, planar=True))

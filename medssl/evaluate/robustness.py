@@ -1,0 +1,125 @@
+"""How much of a finetuned model's score is left when scans are worse than those that it was made for.
+
+Every judged case is corrupted after its preparation (corruptions.py) and predicted again. With m the primary metric on
+the cases as they are, and m(c, s) under corruption c at severity s, the relative degradation is
+
+    d(c, s) = (m - m(c, s)) / m,  or (m(c, s) - m) / m where lower is better,
+
+and the mean relative degradation its mean over the severities of each corruption, then over corruptions. Hendrycks and
+Dietterich (arXiv 1903.12261) divide sums over severities by those of another network, AlexNet; here the model's own
+score on clean scans stands below the line, since no network has been scored on every hospital's scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from medssl.data.source import Data
+from medssl.errors import ConfigError
+from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corruption
+from medssl.evaluate.predict import predict
+from medssl.evaluate.scores import DRAWS
+from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, higher_is_better, primary_score
+from medssl.evaluate.single import open_judged
+from medssl.files import whole
+from medssl.metrics.intervals import patient_weights
+from medssl.rng import stream
+from medssl.tasks import LabelledModel
+from medssl.train.finetune import FinetuneConfig
+
+CLEAN, EVERY = "none", "every corruption"
+SCHEMA = {"corruption": pl.String, "severity": pl.Int64, "strength": pl.Float64, "metric": pl.String,
+          "score": pl.Float64, "score_low": pl.Float64, "score_high": pl.Float64,
+          "degradation": pl.Float64, "degradation_low": pl.Float64, "degradation_high": pl.Float64}
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """table: as SCHEMA, and the split and its number of patients; left_out: by name, why a corruption does not suit the
+    cases."""
+
+    table: pl.DataFrame
+    left_out: dict[str, str]
+
+
+def robustness_run(run: Path, split: str, overrides: list[str],
+                   progress: Callable[[int, int], None] | None = None) -> Robustness:
+    """Judges a run on `split` under every corruption that suits it; leaves robustness.parquet in the run.
+
+    The table has a row for clean scans (corruption `none`, severity 0), one for each corruption and severity, and, with
+    severity null, one for each corruption's mean over severities and one for the mean of those. Intervals are 95 %
+    percentiles over draws of patients that all rows share, so those of degradations are paired.
+
+    Raises:
+        LeakageError: the run saw a patient of `split`.
+        ConfigError: the cases of `split` do not define the metric, since a class is absent.
+    """
+    config, model, data, judged = open_judged(run, split, overrides)
+    if config.task.name == "segment":  # of which the primary metric has no need, and which take longest
+        model.task.config = model.task.config.model_copy(update={"distances": False})
+    left_out = {each.name: reason for each in SUITE if (reason := each.reason_against(data))}
+    used = [corruption for corruption in SUITE if corruption.name not in left_out]
+    rows, predictions = _predictions(config, model, data, judged, used, progress)
+    table = degradations(config.task.name, rows, predictions, used).with_columns(
+        split=pl.lit(split), patients=pl.lit(judged["patient_id"].n_unique(), pl.Int64))
+    with whole(run / "robustness.parquet") as draft:
+        table.write_parquet(draft)
+    return Robustness(table, left_out)
+
+
+def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruptions: list[Corruption]) -> pl.DataFrame:
+    """The table, as SCHEMA.
+
+    predictions: (1 + C S, R), of the clean cases, then of each corruption's severities in order.
+    """
+    metric = PRIMARY[task]
+    counts = patient_weights(np.arange(rows.patient.max() + 1), stream("bootstrap"), DRAWS).T
+    scores = np.concatenate([primary_score(task, rows, predictions, each) for each in (None, counts)])  # (1 + B, U)
+    if not np.isfinite(scores).all():
+        raise ConfigError(f"The cases judged do not define {metric}", expected="a label with both of its classes",
+                          remedy="give another --split")
+    lost = _relative(scores, -1 if higher_is_better(metric) else 1)
+    units = [(CLEAN, 0, 0.0)] + [(each.name, *pair) for each in corruptions
+                                 for pair in zip(SEVERITIES, each.strengths, strict=True)]
+    found = [(*unit, metric, *_interval(scores[:, place]), *_interval(lost[:, place]))
+             for place, unit in enumerate(units)]
+    by_corruption = lost[:, 1:].reshape(len(lost), len(corruptions), len(SEVERITIES)).mean(axis=2)
+    means = {each.name: by_corruption[:, place] for place, each in enumerate(corruptions)}
+    found += [(name, None, None, metric, None, None, None, *_interval(mean))
+              for name, mean in (means | {EVERY: by_corruption.mean(axis=1)}).items()]
+    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+
+
+def _predictions(config: FinetuneConfig, model: LabelledModel, data: Data, judged: pl.DataFrame,
+                 corruptions: list[Corruption], progress: Callable[[int, int], None] | None) -> tuple[Rows, np.ndarray]:
+    tables = []
+    caches = [data.cache, *_caches(data, corruptions)]
+    for cache in caches:
+        tables.append(predict(model, replace(data, cache=cache), judged, config.augment, config.train.precision))
+        if progress:
+            progress(len(tables), len(caches))
+    return Rows.of(tables[0]), np.stack([table["prediction"].to_numpy() for table in tables])
+
+
+def _caches(data: Data, corruptions: list[Corruption]) -> Iterator[CorruptedCache]:
+    for corruption in corruptions:
+        for severity in SEVERITIES:
+            yield CorruptedCache(data.cache, data.config.prepare, corruption, severity)
+
+
+def _relative(scores: np.ndarray, sign: int) -> np.ndarray:
+    """(B, U) -> how much worse each unit is than the first, as a share of it; NaN where that is 0."""
+    clean = scores[:, :1]
+    return sign * (scores - clean) / np.where(clean == 0, np.nan, clean)
+
+
+def _interval(values: np.ndarray) -> tuple[float | None, ...]:
+    """(1 + B,), a point and its draws -> the point and its 95 % interval; None where one of them is not defined."""
+    if not np.isfinite(values).all():
+        return None, None, None
+    return float(values[0]), *map(float, np.quantile(values[1:], (0.025, 0.975)))
