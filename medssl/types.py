@@ -129,8 +129,8 @@ class Views:
 class Features:
     """What an encoder returns. maps: coarse to fine, each (B, D_l, *S_l); pooled: (B, D).
 
-    skips: where the maps alone do not reach down to the voxels, what it saw on the way, late to early, each
-        (B, D_l, *S_l); the last is the picture itself (B, C, *S).
+    skips: of a ViT, whose one map is no pyramid, what a decoder can make one of (models/skips.py): its tokens
+        on the way, late to early, each (B, D, *grid), and last the picture itself (B, C, *S).
     """
 
     maps: list[Tensor]

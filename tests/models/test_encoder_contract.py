@@ -57,6 +57,7 @@ def test_features_are_what_the_attributes_promise(settings, size):
     assert (encoder.dims, encoder.channels) == (len(size), 2)
     assert features.pooled.shape == (3, encoder.width)
     assert tuple(m.shape[:2] for m in features.maps) == tuple((3, width) for width in encoder.map_widths)
+    assert tuple(skip.shape[1] for skip in features.skips) == encoder.skip_widths
     finest = features.maps[-1].shape[2:]
     assert finest == tuple(-(-voxels // stride) for voxels, stride in zip(size, encoder.stride, strict=True))
     cells = [m[0, 0].numel() for m in features.maps]
