@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
-from medssl.evaluate.scores import DRAWS
+from medssl.evaluate.scoring import DRAWS
 from medssl.evaluate.single import open_finetuned
 from medssl.metrics.classify import auprc, auroc
 from medssl.metrics.intervals import patient_weights

@@ -23,8 +23,7 @@ from medssl.data.source import Data
 from medssl.errors import ConfigError
 from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corruption
 from medssl.evaluate.predict import predict
-from medssl.evaluate.scores import DRAWS
-from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, higher_is_better, primary_score
+from medssl.evaluate.scoring import DRAWS, PRIMARY, Rows, TaskKind, higher_is_better, primary_score
 from medssl.evaluate.single import open_judged
 from medssl.files import whole
 from medssl.metrics.intervals import patient_weights

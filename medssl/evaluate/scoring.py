@@ -20,7 +20,9 @@ import numpy as np
 import polars as pl
 
 from medssl.metrics import classify, regress, weighted
+from medssl.metrics.intervals import patient_weights
 from medssl.metrics.segment import SurfaceDistances
+from medssl.rng import stream
 from medssl.tasks import TaskConfig
 
 TaskKind = Literal["classify", "segment", "regress"]
@@ -31,6 +33,8 @@ RANGES = {"auroc": (0, 1), "auprc": (0, 1), "sensitivity": (0, 1), "ece": (0, 1)
           "mae": (0, math.inf), "rmse": (0, math.inf), "r2": (-math.inf, 1)}
 SPECIFICITY = 0.9
 LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
+DRAWS = 1000
+"""Of test patients, for the interval of one model."""
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields
@@ -90,6 +94,20 @@ def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     counts = dict(predictions.group_by(MEASURE.alias("measure")).len().iter_rows())
     partial = [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
     return predictions.filter(~MEASURE.is_in(partial))
+
+
+def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
+    """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
+    Metrics that are undefined, as where a class is absent, are left out."""
+    predictions = comparable(task, predictions)
+    rows = Rows.of(predictions)
+    values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
+    patients = np.arange(rows.patient.max() + 1)
+    counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
+    point, drawn = score(task, rows, values), score(task, rows, values, counts)
+    return [{"metric": metric, "mean": float(point[metric][0, 0]), "low": float(np.quantile(draws[:, 0], 0.025)),
+             "high": float(np.quantile(draws[:, 0], 0.975))} for metric, draws in drawn.items()
+            if np.isfinite(point[metric]).all()]
 
 
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:

@@ -19,8 +19,7 @@ from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scores import scores
-from medssl.evaluate.scoring import with_bounds
+from medssl.evaluate.scoring import with_bounds, with_intervals
 from medssl.evaluate.transfer import in_our_names
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
@@ -56,7 +55,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
                 for part in (cases, judged)]
     predictions = probe(config.task, features[0], cases, features[1], judged)
-    return scores(config.task.name, with_bounds(config.task, predictions))
+    return with_intervals(config.task.name, with_bounds(config.task, predictions))
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
     predictions.write_parquet(run / "predictions.parquet")
-    found = scores(config.task.name, with_bounds(config.task, predictions))
+    found = with_intervals(config.task.name, with_bounds(config.task, predictions))
     if temperature:
-        scaled = scores(config.task.name, predictions.with_columns(prediction="calibrated"))
+        scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
     return Judged(run, model.task.config, predictions, found)
@@ -108,8 +107,8 @@ def evaluate_elsewhere(
     folder = run / "transfer" / data.manifest.card.name
     folder.mkdir(parents=True, exist_ok=True)
     predictions.write_parquet(folder / "predictions.parquet")
-    return Judged(folder, model.task.config, predictions, scores(config.task.name,
-                                                                 with_bounds(model.task.config, predictions)))
+    found = with_intervals(config.task.name, with_bounds(model.task.config, predictions))
+    return Judged(folder, model.task.config, predictions, found)
 
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
