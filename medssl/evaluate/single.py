@@ -72,7 +72,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
     """Judges a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
     config, model, data, judged = open_judged(run, split, overrides)
     predictions = predict(model, data, judged, config.augment, config.train.precision)
-    is_calibrated = config.task.name == "classify" and split != "validation"
+    is_calibrated = config.task.name == "classify" and split not in ("validation", EVERY)
     temperature = _temperature(run, config, model, data) if is_calibrated else None
     if temperature:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
