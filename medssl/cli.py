@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from medssl import __version__
-from medssl.accounts import print_counts, print_kinds, print_robustness, print_scores, print_skipped
+from medssl.accounts import print_counts, print_kinds, print_scores, print_skipped
 from medssl.errors import ConfigError, MedsslError, Stopped
 from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
@@ -331,13 +331,12 @@ def robustness(
     Example: medssl robustness runs/chexpert/finetune --split validation
     """
     from medssl.evaluate.robustness import robustness_run
-    from medssl.report.robustness import draw_robustness
+    from medssl.report.robustness import draw_robustness, robustness_lines
     from medssl.train.bar import Bar
 
     with Bar("robustness") as progress:
         found = robustness_run(run, split, overrides or [], progress)
-    print_robustness(found)
-    print(draw_robustness(run))
+    print(*robustness_lines(found), draw_robustness(run), sep="\n")
 
 
 @app.command()
