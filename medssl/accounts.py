@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-    from medssl.evaluate.robustness import Robustness
-
 
 def print_counts(name: str, values: list[str]) -> None:
     print(f"  by {name}: " + ", ".join(f"{value} {values.count(value)}" for value in sorted(set(values))))
@@ -61,19 +59,3 @@ def print_groups(groups: pl.DataFrame, by: str) -> None:
         few = f"fewer than {FEWEST} patients: not judged" if patients < FEWEST else "no figure is defined"
         print(told if rows else f"{group} · {few}")
         print_scores(rows)
-
-
-def print_robustness(found: Robustness) -> None:
-    """The score on clean scans and under each corruption and severity, what each corruption costs, and what was left
-    out."""
-    for row in found.table.drop_nulls("severity").iter_rows(named=True):
-        name = f"{row['corruption']} {row['severity']}" if row["severity"] else "clean scans"
-        print_scores([{"metric": f"{row['metric']}, {name}", "mean": row["score"], "low": row["score_low"],
-                       "high": row["score_high"]}])
-    print("Lost, as a share of the clean score, in the mean over severities:")
-    for row in found.table.filter(found.table["severity"].is_null()).iter_rows(named=True):
-        values = [row[f"degradation{end}"] for end in ("", "_low", "_high")]
-        share, low, high = ("–" if value is None else f"{100 * value:.1f} %" for value in values)
-        print(f"{row['corruption']:<28} {share}  (95 % interval over patients {low} to {high})")
-    for name, reason in found.left_out.items():
-        print(f"left out: {name}, since {reason}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medssl.accounts import print_groups, print_robustness, print_scores
+from medssl.accounts import print_groups, print_scores
 from medssl.commands.arguments import FinetunedRun, ManifestPath, Overrides, Recipe
 from medssl.errors import ConfigError
 
@@ -70,13 +70,12 @@ def robustness(
     Example: medssl robustness runs/chexpert/finetune --split validation
     """
     from medssl.evaluate.robustness import robustness_run
-    from medssl.report.robustness import draw_robustness
+    from medssl.report.robustness import draw_robustness, robustness_lines
     from medssl.train.bar import Bar
 
     with Bar("robustness") as progress:
         found = robustness_run(run, split, overrides or [], progress)
-    print_robustness(found)
-    print(draw_robustness(run))
+    print(*robustness_lines(found), draw_robustness(run), sep="\n")
 
 
 def ood(

@@ -72,7 +72,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
 
 
 def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruptions: list[Corruption]) -> pl.DataFrame:
-    """The table, as SCHEMA.
+    """The table, as SCHEMA; of a single patient without intervals.
 
     predictions: (1 + C S, R), of the clean cases, then of each corruption's severities in order.
     """
@@ -91,7 +91,11 @@ def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruption
     means = {each.name: by_corruption[:, place] for place, each in enumerate(corruptions)}
     found += [(name, None, None, metric, None, None, None, *_interval(mean))
               for name, mean in (means | {EVERY: by_corruption.mean(axis=1)}).items()]
-    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+    table = pl.DataFrame(found, schema=SCHEMA, orient="row")
+    if rows.patient.max() > 0:
+        return table
+    ends = [name for name in SCHEMA if name.endswith(("_low", "_high"))]  # one patient tells nothing of others
+    return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ends)
 
 
 def _predictions(config: FinetuneConfig, model: LabelledModel, data: Data, judged: pl.DataFrame,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 from PIL import Image
 from small_sets import SMALL
 
-from medssl.accounts import print_robustness
 from medssl.data.cache import Cache
 from medssl.data.decode import PrepareConfig
 from medssl.data.source import DataConfig, open_data
@@ -20,7 +20,7 @@ from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache
 from medssl.evaluate.robustness import CLEAN, EVERY, degradations, robustness_run
 from medssl.evaluate.scoring import Rows
 from medssl.evaluate.single import evaluate_run
-from medssl.report.robustness import draw_robustness
+from medssl.report.robustness import draw_robustness, robustness_lines
 from medssl.rng import stream
 from medssl.train.finetune import FinetuneConfig, finetune
 
@@ -144,9 +144,16 @@ def test_a_clean_score_of_nothing_loses_no_share():
     assert table["score"][0] == 0
 
 
+def test_one_patient_has_no_interval():
+    rows, predictions = units([2.0] * 5)
+    table = degradations("regress", replace(rows, patient=np.zeros(40, int)), predictions, [BY_NAME["noise"]])
+    assert table["degradation_low"].null_count() == table["score_high"].null_count() == len(table)
+    assert table["degradation"].null_count() == 0
+
+
 def test_a_metric_that_the_cases_do_not_define_is_refused():
     rows, predictions = units([2.0] * 5)
-    alike = Rows(rows.case, rows.patient, rows.name, np.ones(40))
+    alike = replace(rows, target=np.ones(40))
     with pytest.raises(ConfigError, match="do not define auroc.*Remedy: give another --split"):
         degradations("classify", alike, predictions, [BY_NAME["noise"]])
 
@@ -163,7 +170,7 @@ def tuned(request, tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) 
     return finetune(config, tmp_path_factory.mktemp("tuned"))
 
 
-def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned, capsys):
+def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned):
     told = []
     found = robustness_run(tuned, "test", [], lambda done, total: told.append((done, total)))
     assert told[-1] == (31, 31)
@@ -177,9 +184,9 @@ def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned, capsys):
         [scores[end] for end in ("mean", "low", "high")])
     changed = table.drop_nulls("severity").filter(pl.col("score") != clean["score"])
     assert "occlusion" in changed["corruption"], "of bright discs and faint ones nothing else takes all"
-    print_robustness(found)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 6 * 5 + 1 + 6 + 1 + 3
+    lines = robustness_lines(found)
+    assert len(lines) == 2 + 2 * (6 + 1) + 3
+    assert f"{clean['score']:.3f}" in lines[0]
     assert lines[-1] == "left out: ghosting, since ghosting is made for MR, not for OT"
     assert Image.open(draw_robustness(tuned)).size[0] > 900
 
@@ -197,3 +204,10 @@ def test_the_cache_s_files_are_left_alone(discs):
     assert not np.array_equal(worse.array, before)
     np.testing.assert_array_equal(Cache.open(discs.cache, discs.prepare).array(case_id), before)
     np.testing.assert_array_equal(worse.mask, data.cache.mask(case_id))
+
+
+def test_the_page_tells_the_suite_s_strengths():
+    page = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text()
+    rows = re.findall(r"^\| ([a-z ]+) \| .* \| ([\d., ]+) \| .* \|$", page, flags=re.M)
+    assert {name: tuple(map(float, strengths.split(", "))) for name, strengths in rows} == {
+        each.name: each.strengths for each in SUITE}
