@@ -29,10 +29,11 @@ def fit_with_teacher(
         fit: trains a model in place, with checkpoints in a folder where there is one.
         outputs: what a model says of cases, (cases, L).
     """
-    teacher = deepcopy(model)
-    taught = fit(teacher, folder and folder / TEACHER, _half(progress, 0))
+    trained, teacher = deepcopy(model), deepcopy(model)
+    taught = fit(trained, folder and folder / TEACHER, _half(progress, 0))
+    teacher.load_state_dict(trained.state_dict())  # one that was sharded in training can do nothing more
     model.task.be_taught(dict(zip(pupils["case_id"], outputs(teacher, pupils), strict=True)))
-    del teacher
+    del trained, teacher
     learnt = fit(model, folder, _half(progress, 1))
     return Fitted(learnt.loss, taught.seconds + learnt.seconds)
 

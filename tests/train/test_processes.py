@@ -50,6 +50,12 @@ def finetuning(discs: DataConfig) -> FinetuneConfig:
                                           "task": {"name": "classify", "labels": ["Bright"]}})
 
 
+def self_training(discs: DataConfig, strategy: str) -> FinetuneConfig:
+    return FinetuneConfig.model_validate({"data": discs, "encoder": VIT, "augment": {"size": [48, 48]},
+                                          "train": {**TRAIN, "strategy": strategy}, "task": {
+        "name": "classify", "labels": ["Bright", "Vague"], "uncertain": "self_trained"}})
+
+
 def as_torchrun_does(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
@@ -72,6 +78,8 @@ def work(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
                 pretrain(pretraining(discs, way, checkpoint_seconds=0.0), folder / way, progress=interrupt)
         pretrain(pretraining(discs, way), folder / way)
     finetune(finetuning(discs), folder / "finetuned")
+    for strategy in ("ddp", "fsdp"):
+        finetune(self_training(discs, strategy), folder / "taught" / strategy)
     with pytest.raises(ConfigError, match=r"train.batch_size is 7, to be shared by 2 .*train.batch_size=8"):
         pretrain(pretraining(discs, "mae", batch_size=7), folder / "odd")
     torch.distributed.destroy_process_group()
@@ -117,6 +125,10 @@ def test_two_processes_learn_what_one_does(tmp_path, discs, together, way):
 def test_two_processes_finetune_as_one_does(tmp_path, discs, together):
     finetune(finetuning(discs), tmp_path)
     assert_same(tmp_path, together / "finetuned")
+
+
+def test_a_teacher_that_was_sharded_says_what_a_whole_one_does(together):
+    assert_same(together / "taught/ddp", together / "taught/fsdp")
 
 
 def half(rank: int, port: int, discs: DataConfig, folder: Path) -> None:

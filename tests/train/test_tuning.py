@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -111,6 +114,23 @@ def test_a_quantity_s_head_starts_as_the_probe_too(data):
     with torch.no_grad():
         found = (model.task.head(torch.from_numpy(features))[:, 0] * model.task.sd + model.task.mean).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3 * radius.std())
+
+
+def test_classes_head_starts_as_their_softmax_probe_weighed(data):
+    names = ["Bright", "Vague", "Radius"]
+    place = np.digitize(data.cases["label.Radius"].to_numpy(), [3.5, 5])
+    thirds = [pl.Series(f"label.{name}", (place == number).astype(float)) for number, name in enumerate(names)]
+    data = replace(data, cases=data.cases.with_columns(thirds))
+    config = recipe(data, task={"name": "classify", "labels": names, "kind": "single_label", "balance": True})
+    model = tuned(data, config, head="probe")
+    features = pooled_features(model.encoder, data, data.training, config.augment, "float32")
+    x = (features - features.mean(axis=0)) / features.std(axis=0)
+    truth = data.training.select(f"label.{name}" for name in names).to_numpy().argmax(axis=1)
+    expected = LogisticRegression(C=PROBE, max_iter=1000, tol=1e-8, class_weight="balanced").fit(x, truth)
+    with torch.no_grad():
+        found = model.task.head(torch.from_numpy(features)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, expected.predict_proba(x), atol=1e-3)
+    assert np.ptp(found, axis=0).min() > 0.005
 
 
 def test_masks_have_no_probe(data):
