@@ -255,6 +255,11 @@ def test_finetune_evaluate_predict(medssl: Terminal, manifests: dict[str, Path],
     status, out, _ = medssl("evaluate", "tuned", "--split", "test")
     assert status == 0
     assert out.startswith("auroc")
+    status, out, _ = medssl("robustness", "tuned")
+    assert status == 0
+    assert out.startswith("AUROC on clean scans")
+    assert "left out: ghosting, since ghosting is made for MR, not for DX" in out
+    assert out.endswith("tuned/robustness.png\n")
     status, out, _ = medssl("predict", "tuned", manifests["xray"], "--out", "p.csv")
     assert status == 0
     assert (tmp_path / "p.csv").read_text().startswith("case_id,patient_id,name,prediction\n")
