@@ -42,6 +42,8 @@ def print_skipped(skipped: pl.DataFrame, table: Path | None) -> None:
 
 
 def print_scores(rows: list[dict]) -> None:
+    if not rows:
+        print("no metric is defined on these cases: too few, or all of one class")
     for row in rows:
         interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
         print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")
@@ -52,10 +54,14 @@ def print_groups(groups: pl.DataFrame, by: str) -> None:
     from medssl.data.groups import FEWEST
 
     first = next((metric for metric in groups["metric"] if metric), None)
+    names = {metric for metric in groups["metric"] if metric and metric.startswith(f"{first}/")}
     print(f"\nby {by}, each group's interval on its own:")
     for (group, patients, cases), part in groups.group_by("group", "patients", "cases", maintain_order=True):
         told = f"{group} · {patients} patients · {cases} cases"
         rows = [row for row in part.to_dicts() if row["metric"] and row["metric"].partition("/")[0] == first]
+        if rows and len(rows) - 1 < len(names):
+            told += f" · {first} is the mean of the {len(rows) - 1} of {len(names)} that are defined here"
         few = f"fewer than {FEWEST} patients: not judged" if patients < FEWEST else "no figure is defined"
         print(told if rows else f"{group} · {few}")
-        print_scores(rows)
+        if rows:
+            print_scores(rows)

@@ -122,7 +122,8 @@ def _relative(scores: np.ndarray, sign: int) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> tuple[float | None, ...]:
-    """(1 + B,), a point and its draws -> the point and its 95 % interval; None where one of them is not defined."""
-    if not np.isfinite(values).all():
-        return None, None, None
-    return float(values[0]), *map(float, np.quantile(values[1:], (0.025, 0.975)))
+    """(1 + B,), a point and its draws -> the point and its 95 % interval, each None where it is not defined."""
+    point = float(values[0]) if np.isfinite(values[0]) else None
+    if point is None or not np.isfinite(values).all():
+        return point, None, None
+    return point, *map(float, np.quantile(values[1:], (0.025, 0.975)))

@@ -98,16 +98,21 @@ def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
 
 def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
-    Metrics that are undefined, as where a class is absent, are left out."""
+    Metrics that are undefined, as where a class is absent, are left out. Redrawn patients are fewer different ones, by
+    which an ECE grows: an interval is widened to hold its own point."""
     predictions = comparable(task, predictions)
-    rows = Rows.of(predictions)
+    judged = Rows.of(predictions)
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
-    patients = np.arange(rows.patient.max() + 1)
+    patients = np.arange(judged.patient.max() + 1)
     counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
-    point, drawn = score(task, rows, values), score(task, rows, values, counts)
-    return [{"metric": metric, "mean": float(point[metric][0, 0]), "low": float(np.quantile(draws[:, 0], 0.025)),
-             "high": float(np.quantile(draws[:, 0], 0.975))} for metric, draws in drawn.items()
-            if np.isfinite(point[metric]).all()]
+    point, drawn = score(task, judged, values), score(task, judged, values, counts)
+    rows = []
+    for metric, draws in drawn.items():
+        mean = float(point[metric][0, 0])
+        if np.isfinite(mean):
+            low, high = np.quantile(draws[:, 0], (0.025, 0.975))
+            rows.append({"metric": metric, "mean": mean, "low": min(float(low), mean), "high": max(float(high), mean)})
+    return rows
 
 
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
-from medssl.errors import ConfigError, MedsslError, RunError
+from medssl.errors import ConfigError, LeakageError, MedsslError, RunError
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 EVERY = "all"
 """In a split's place: the cases of every split."""
+ENOUGH = 20
+"""Patients of the validation split that a temperature should be fitted on."""
 JUDGING = {"scored_by", "pool"}
 """Settings of a task that have no part in training, and may be given anew."""
 
@@ -44,6 +46,9 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     labelled = task.labelled(config.task, data.training)
     chosen = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     judged = _judged(config, data, split)
+    if leaked := set(chosen) & set(judged["patient_id"]):
+        raise LeakageError(f"The probe learns from {len(leaked)} of the patients of the split {split!r}",
+                           expected="none", remedy="give --split validation or test")
     start = open_start(config.init) if config.init else None
     if start:
         refuse_seen(start, data, judged["patient_id"].unique().to_list())
@@ -116,6 +121,9 @@ def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: 
     held = _labelled(config, data, "validation")
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
+    if (patients := held["patient_id"].n_unique()) < ENOUGH:
+        log.warning(f"the temperature is fitted on {patients} patients of the validation split: with fewer than "
+                    f"{ENOUGH} it is little better than a guess")
     try:
         return fit_temperature(*(_by_class(config.task, predictions[name]) for name in ("target", "prediction")))
     except MedsslError as error:

@@ -80,29 +80,37 @@ def _data(curve: Curve) -> Items:
 
 def _model(curve: Curve) -> Items:
     recipe, provenance = curve.recipe, curve.provenance
-    arms = recipe.get("arms", {})
-    starts = "; ".join(f"{curve.label(arm)}: {_start(settings)}" for arm, settings in arms.items()
-                       if isinstance(settings, dict))
+    arms = {curve.label(arm): settings for arm, settings in recipe.get("arms", {}).items()
+            if isinstance(settings, dict)}
+    starts = "; ".join(f"{label}: {_start(settings)}" for label, settings in arms.items())
+    tuned = "".join(f"; {label}: {told}" for label, settings in arms.items()
+                    if (told := _told(_beside(settings.get("tuning", {}), 1.0, None, "fresh"))))
+    rates = "".join(f"; {label} has a learning rate of its own, {settings['lr']:g}" for label, settings in arms.items()
+                    if settings.get("lr"))
     chosen = recipe.get("choice")
     software = _told({"medssl": provenance.get("medssl"), **provenance.get("packages", {})})
     return {
         "22": ("description of the model", "encoder, head and objective stand in the recipe on this page"),
         "23": ("software and hardware", ", ".join(filter(None, (software, provenance.get("device"))))),
         "24": ("initialisation", starts or YOURS),
-        "25": ("training", f"{_told(recipe.get('train', {}))}; augmentation: {_told(recipe.get('augment', {}))}"),
+        "25": ("training",
+               f"{_told(recipe.get('train', {}))}; augmentation: {_told(recipe.get('augment', {}))}{tuned}"),
         "26": ("how the final model was chosen",
                "the last step's weights of each training" + (f"; learning rates within each point by {_told(chosen)}"
-                                                             if chosen else "; nothing was chosen on judged patients")),
+                                                             if chosen else "; nothing was chosen on judged patients")
+               + rates),
         "27": ("ensembling", "none: every trained model is judged by itself"),
     }
 
 
 def _evaluation(curve: Curve) -> Items:
     seeds = words.span(curve.summary["seeds"])
+    again = curve.recipe.get("pretrainings", 1)
+    repeated = f", and {again} pretrainings of the arms that are pretrained again," if again > 1 else ""
     return {
         "28": ("metrics of performance", ", ".join(map(curve.metric_name, curve.metrics))),
-        "29": ("uncertainty and significance", f"{words.LEVEL} t intervals over test patients and {seeds} label seeds "
-               "together; paired tests, corrected for the fractions by Holm's method"),
+        "29": ("uncertainty and significance", f"{words.LEVEL} t intervals over test patients and {seeds} label seeds"
+               f"{repeated} together; paired tests, corrected for the fractions by Holm's method"),
         "30": ("robustness", YOURS),
         "31": ("explainability", YOURS),
         "32": ("validation on external data", YOURS),
@@ -130,6 +138,11 @@ def _start(settings: Mapping[str, Any]) -> str:
     if settings.get("weights_of"):
         return f"the weights of {settings['weights_of']}"
     return "no network" if settings.get("how") == "pixels" else "random weights"
+
+
+def _beside(settings: Mapping[str, Any], *usual: Any) -> dict[str, Any]:
+    """What is set to other than these."""
+    return {name: value for name, value in settings.items() if value not in usual}
 
 
 def _told(settings: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ def draw_reliability(run: Path) -> Path | None:
     calibrated."""
     predictions = pl.read_parquet(run / "predictions.parquet")
     if "calibrated" not in predictions.columns:
+        (run / "reliability.png").unlink(missing_ok=True)  # of an earlier judgement
         return None
     kinds = {"as predicted": predictions["prediction"], "after temperature scaling": predictions["calibrated"]}
     figure = reliability_figure(predictions["target"].to_numpy(), {name: p.to_numpy() for name, p in kinds.items()})

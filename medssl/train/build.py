@@ -144,7 +144,8 @@ def refuse_seen(start: Start, data: Data, judged: list[str]) -> None:
     if seen:
         raise LeakageError(f"{run} was trained on {len(seen)} of the {len(judged)} patients that it is to be judged on "
                            f"(digests {', '.join(seen[:3])} …)", expected="none",
-                           remedy="pretrain on the training patients of this very manifest and protocol")
+                           remedy="judge another split, or train on the training patients of this very manifest and "
+                                  "protocol; sets whose cards share a namespace take equal patient ids for one person")
 
 
 def _require_one_scale(data: Data, augment: PolicyConfig) -> None:

@@ -164,6 +164,22 @@ def test_a_probe_of_a_pretrained_encoder_refuses_what_a_curve_refuses(discs, tmp
         evaluate_run(run, "test", [])
 
 
+def test_a_probe_is_not_judged_on_those_it_learns_from(discs):
+    for split in ("all", "train"):
+        with pytest.raises(LeakageError, match="learns from 24 of the patients"):
+            probe_run(recipe(discs), split)
+
+
+def test_an_interval_holds_its_own_point(discs):
+    rows = probe_run(recipe(discs), "test")
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
+
+
+def test_a_fresh_encoder_has_no_probe_to_start_from(discs):
+    with pytest.raises(ValueError, match="wants `init`"):
+        recipe(discs, tuning={"head": "probe"})
+
+
 def test_a_leak_through_two_runs_is_found(discs, tmp_path):
     data = open_data(discs)
     everyone = data.cases["patient_id"].unique().to_list()
