@@ -15,7 +15,8 @@ def phantom(
     name: Annotated[str, typer.Argument(help="xray, brain or echo.")],
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     patients: Annotated[int, typer.Option(min=4, help="How many synthetic patients.")] = 100,
-    seed: Annotated[int, typer.Option(help="Another seed, other patients.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, other patients, under the same ids: "
+                                           "give the second manifest a namespace=… of its own.")] = 0,
 ) -> None:
     """Writes a synthetic dataset in a real dataset's own layout.
 
