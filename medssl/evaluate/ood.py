@@ -57,6 +57,10 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
     if not len(known):
         raise ConfigError(f"No case of the run's own in the split {split!r}", remedy="give another --split",
                           expected=f"one of {', '.join(sorted(set(data.cases['split'])))}")
+    for name, cases in ((f"the run's split {split!r}", known), (manifest.name, other.cases)):
+        if cases["patient_id"].n_unique() < 2:
+            raise ConfigError(f"There is one patient in {name}", expected="two or more, for an interval over patients",
+                              remedy="give another --split, or a larger set")
     for which, cases in ((data, known), (other, other.cases)):
         refuse_seen(open_start(run), which, cases["patient_id"].unique().to_list())
     _, bank = _told(config, model, data, _learnt_from(run, data))

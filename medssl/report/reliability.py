@@ -42,7 +42,7 @@ def reliability_figure(target: np.ndarray, probabilities: Mapping[str, np.ndarra
             shares.plot(mean, positive, marker="o", markersize=4, color=hue, linewidth=1.6, label=name)
             counts.step(np.arange(BINS + 1) / BINS, [*np.bincount(place, minlength=BINS), 0], where="post", color=hue)
         shares.set_ylabel("share of positives")
-        counts.set_ylabel("cases")
+        counts.set_ylabel("cases × labels")
         counts.set_xlabel("probability that was given")
         shares.legend(loc="upper left")
     return figure

@@ -75,6 +75,13 @@ def test_what_cannot_be_told_apart_honestly_is_refused(tuned, stripes, discs, tm
         strangers(tuned, discs.manifest, "test", [])
     with pytest.raises(ConfigError, match="split 'dev'.*one of test, train, validation"):
         strangers(tuned, stripes, "dev", [])
+    folder = tmp_path / "one"
+    write_png(folder / "0.png", np.eye(SIDE, dtype=np.uint8) * 200)
+    alone = make(folder, name="one", kind="image", files={"image": "{case}.png"})
+    alone.save(folder / "one.parquet")
+    prepare(alone, discs.cache, discs.prepare, workers=0)
+    with pytest.raises(ConfigError, match="one patient in one.parquet"):
+        strangers(tuned, folder / "one.parquet", "test", [])
     radius = finetune(recipe(discs, name="regress", label="Radius"), tmp_path / "radius")
     with pytest.raises(ConfigError, match="is a regress run.*finetuned classification"):
         strangers(radius, stripes, "test", [])
