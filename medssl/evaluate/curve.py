@@ -178,10 +178,6 @@ def _arm_mistakes(name: str, arms: dict[str, ArmConfig]) -> list[str]:
     if len(arm.origins) != (arm.how != "pixels"):
         given = ", ".join(arm.origins) or "none"
         mistakes.append(f"give exactly one of {', '.join(ORIGINS)} (none for how: pixels), not {given}")
-    if arm.how != "finetune" and arm.tuning != TuningConfig():
-        mistakes.append(f"tuning is of a finetuned arm, and this one is how: {arm.how}")
-    if arm.tuning.head == "probe" and not {"init", "pretrain", "weights_of"} & set(arm.origins):
-        mistakes.append("tuning.head=probe of an encoder that starts fresh, which has nothing to probe yet")
     if arm.once and not arm.pretrain:
         mistakes.append("once is of an arm with `pretrain`, and counts for those that take its weights, too")
     named = {field: getattr(arm, field) for field in ("weights_of", "like", "baseline") if getattr(arm, field)}

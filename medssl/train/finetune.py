@@ -54,8 +54,6 @@ class FinetuneConfig(Config):
     def _one_start(self) -> FinetuneConfig:
         if (self.encoder is None) == (self.init is None):
             raise ValueError("give either `encoder` or `init`")
-        if self.tuning.head == "probe" and self.init is None:
-            raise ValueError("tuning.head=probe wants `init`: an encoder that starts fresh has nothing to probe yet")
         return self
 
 

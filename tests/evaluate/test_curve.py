@@ -205,16 +205,6 @@ def test_once_is_refused_of_an_arm_that_does_not_pretrain(discs):
                             "frozen": {"how": "probe", "weights_of": "ssl", "once": True}})
 
 
-@pytest.mark.parametrize(("arm", "message"), [
-    ({"how": "knn", "weights_of": "ssl", "tuning": {"thawed": 1}}, "other: tuning is of a finetuned arm.*how: knn"),
-    ({"like": "ssl", "tuning": {"head": "probe"}}, "other: tuning.head=probe of an encoder that starts fresh"),
-])
-def test_tuning_that_changes_nothing_is_refused(discs, arm, message):
-    with pytest.raises(ConfigError, match=message):
-        recipe(discs, arms={"ssl": {"pretrain": {"step": "pretrain", **SMALL, "data": discs.model_dump()}},
-                            "other": arm})
-
-
 def test_a_curve_of_before_pretrainings_were_counted_goes_on(done, discs, tmp_path):
     old = shutil.copytree(done, tmp_path / "old")
     for path in (old / "points").rglob("*.json"):

@@ -175,11 +175,6 @@ def test_an_interval_holds_its_own_point(discs):
     assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
 
 
-def test_a_fresh_encoder_has_no_probe_to_start_from(discs):
-    with pytest.raises(ValueError, match="wants `init`"):
-        recipe(discs, tuning={"head": "probe"})
-
-
 def test_a_leak_through_two_runs_is_found(discs, tmp_path):
     data = open_data(discs)
     everyone = data.cases["patient_id"].unique().to_list()
