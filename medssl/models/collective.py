@@ -23,6 +23,11 @@ def gathered(x: Tensor) -> Tensor:
     return _Gather.apply(x) if processes() > 1 else x
 
 
+def over_all(x: Tensor) -> Tensor:
+    """The sum of every process's `x`, of its shape, with gradient as `gathered`."""
+    return gathered(x[None]).sum(dim=0) if processes() > 1 else x
+
+
 def own_rows(n: int, device: torch.device) -> Tensor:
     """Where this process's n rows stand in what `gathered` returns, (n,)."""
     return torch.arange(n, device=device) + (dist.get_rank() * n if processes() > 1 else 0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.models import DenseHead, Encoder, UNetDecoder
-from medssl.models.collective import gathered, processes
+from medssl.models.collective import over_all, processes
 from medssl.objectives.objective import Objective
 
 
@@ -32,7 +32,7 @@ def mean_over(values: Tensor, voxels: Tensor) -> Tensor:
 
     Where processes share the batch, the mean of theirs is the mean over the voxels of all.
     """
-    count = gathered(voxels.sum()[None]).sum() / processes()
+    count = over_all(voxels.sum()) / processes()
     return (values * voxels).sum() / (count * values.shape[1]).clamp_min(1)
 
 

@@ -84,12 +84,15 @@ class Classify(Task):
         self.three_way = self._columns("multi_class")
         self.head = LinearHead(encoder.width, len(config.labels) + len(self.three_way))
         self._taught: dict[str, np.ndarray] = {}
+        self._known = 1.0
+        """The share of all labels of the training cases that something is learnt from."""
         self.register_buffer("weight", torch.ones(len(config.labels)) if config.balance else None)
 
     def prepare_targets(self, cases: pl.DataFrame) -> dict[str, np.ndarray]:
         """(L,) from 0 to 1, UNCERTAIN where that is an answer, and NaN, which is ignored by the loss."""
         table = label_table(cases, self.names)
         targets = (one_class(table) if self.is_single else self._read(cases, table)).astype(np.float32)
+        self._known = float(np.isfinite(targets).mean()) or 1.0
         if self.weight is not None:
             weigh = class_weights if self.is_single else positive_weights
             self.weight.copy_(torch.from_numpy(weigh(targets)))
@@ -125,7 +128,9 @@ class Classify(Task):
                                                     reduction="none")
         if self.three_way:
             losses[:, self.three_way] = self._three_way_losses(logits, target)
-        return (losses * known).sum() / known.sum().clamp(min=1), {}
+        # Over the known labels that a batch has on average, not those that this one has: so that each sample counts
+        # alike, however a batch is cut or shared out.
+        return (losses * known).mean() / self._known, {}
 
     def _three_way_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """(B, M) cross-entropies of softmaxes over absent, present and uncertain, absent having the logit 0."""

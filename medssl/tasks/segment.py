@@ -18,6 +18,7 @@ from torch import Tensor
 from medssl.config import Config as StrictConfig
 from medssl.errors import ManifestError
 from medssl.metrics.segment import dice, surface_distances
+from medssl.models.collective import over_all
 from medssl.models.decoder import UNetDecoder
 from medssl.models.encoder import Encoder
 from medssl.models.head import DenseHead
@@ -60,8 +61,8 @@ class Segment(Task):
         logits = self.outputs(features, size)
         truth = self.split_regions(views.mask).float()
         axes = (0, *range(2, logits.ndim))
-        overlap = (torch.sigmoid(logits) * truth).sum(axes)
-        total = torch.sigmoid(logits).sum(axes) + truth.sum(axes)
+        overlap = over_all((torch.sigmoid(logits) * truth).sum(axes))
+        total = over_all(torch.sigmoid(logits).sum(axes) + truth.sum(axes))
         soft_dice = (2 * overlap + 1) / (total + 1)
         loss = 1 - soft_dice.mean() + F.binary_cross_entropy_with_logits(logits, truth)
         return loss, {"soft_dice": soft_dice.detach().mean()}

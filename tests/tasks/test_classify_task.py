@@ -59,9 +59,14 @@ def test_a_misspelt_label_of_a_policy_is_refused():
         Classify.Config(labels=("Edema", "Edema"))
 
 
-def loss_of(model: Classify, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def targets_of(model: Classify, cases: pl.DataFrame) -> torch.Tensor:
+    return torch.from_numpy(np.stack(list(model.prepare_targets(cases).values())))
+
+
+def loss_of(model: Classify, *cases: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one batch of two cases, which are all that there are."""
     pooled = torch.linspace(-1, 1, 2 * 8).reshape(2, 8).requires_grad_()
-    return model(Features(maps=[], pooled=pooled), Views(images=(torch.zeros(2, 1, 8, 8),), target=target))[0], pooled
+    return model(Features([], pooled), Views((), target=targets_of(model, classes(*cases))))[0], pooled
 
 
 def fitted_without_features(model: Classify, targets: torch.Tensor) -> None:
@@ -81,17 +86,19 @@ def fitted_without_features(model: Classify, targets: torch.Tensor) -> None:
 def test_loss_is_the_mean_cross_entropy_of_the_known_labels_only():
     model = task()
     torch.nn.init.normal_(model.head.linear.weight)
-    target = torch.tensor([[1, NAN, 0], [NAN, NAN, 1.0]])
-    loss, pooled = loss_of(model, target)
+    loss, pooled = loss_of(model, "1.0", "..1")
     p = torch.sigmoid(model.head(pooled)).detach().double().numpy()
     expected = -(math.log(p[0, 0]) + math.log(1 - p[0, 2]) + math.log(p[1, 2])) / 3
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    parts = [model(Features([], pooled[row : row + 1]), Views((), target=target[None]))[0].detach()
+             for row, target in enumerate(targets_of(model, classes("1.0", "..1")))]
+    assert float(sum(parts) / 2) == pytest.approx(expected, rel=1e-5), "however the batch is cut"
 
 
 def test_uncertain_is_an_answer_of_its_own_and_left_out_of_the_probability():
     model = task(uncertain_by_label={"Pneumonia": "multi_class", "Fracture": "multi_class"})
     torch.nn.init.normal_(model.head.linear.weight)
-    loss, pooled = loss_of(model, torch.tensor([[1, -1, NAN], [NAN, 1, 0.0]]))
+    loss, pooled = loss_of(model, "1u.", ".10")
     one, two, three, unsure_two, unsure_three = np.exp(model.head(pooled).detach().double().numpy()).T
     expected = -(math.log(one[0] / (1 + one[0])) + math.log(unsure_two[0] / (1 + two[0] + unsure_two[0]))
                  + math.log(two[1] / (1 + two[1] + unsure_two[1])) + math.log(1 / (1 + three[1] + unsure_three[1]))) / 4
@@ -103,7 +110,7 @@ def test_uncertain_is_an_answer_of_its_own_and_left_out_of_the_probability():
 def test_a_third_answer_learns_shares_of_present_among_the_certain():
     model = task(uncertain="multi_class", balance=True)
     known = classes(*["111"] * 10, *["000"] * 30, *["uuu"] * 60)
-    targets = torch.from_numpy(np.stack(list(model.prepare_targets(known).values())))
+    targets = targets_of(model, known)
     assert model.weight.tolist() == [3, 3, 3]
     fitted_without_features(model, targets)
     told = model.outputs(Features([], torch.zeros(1, 8)), ()).detach()
@@ -124,11 +131,11 @@ def test_what_a_teacher_says_is_learnt_of_the_uncertain_alone():
 
 def test_missing_labels_give_no_gradient():
     model = task()
-    loss_of(model, torch.tensor([[1, NAN, NAN], [0, NAN, NAN]]))[0].backward()
+    loss_of(model, "1..", "0..")[0].backward()
     gradient = model.head.linear.weight.grad
     assert gradient[0].abs().sum() > 0
     assert (gradient[1:] == 0).all()
-    loss, pooled = loss_of(task(), torch.full((2, 3), NAN))
+    loss, pooled = loss_of(task(), "...", "...")
     loss.backward()
     assert float(loss.detach()) == 0
     assert (pooled.grad == 0).all()
@@ -195,7 +202,7 @@ def test_classes_are_several_and_have_no_uncertain_policy(wrong):
 def test_classes_are_learnt_and_told_by_one_softmax():
     model = task(kind="single_label")
     torch.nn.init.normal_(model.head.linear.weight)
-    loss, pooled = loss_of(model, torch.tensor([[1, 0, 0], [0, 0, 1.0]]))
+    loss, pooled = loss_of(model, "100", "..1")
     odds = np.exp(model.head(pooled).detach().double().numpy())
     p = odds / odds.sum(axis=1, keepdims=True)
     assert float(loss.detach()) == pytest.approx(-(math.log(p[0, 0]) + math.log(p[1, 2])) / 2, rel=1e-5)
@@ -228,7 +235,7 @@ def test_weights_do_not_move_the_probabilities(kind):
     names = stream("balance").choice(3, size=400, p=[0.05, 0.15, 0.8])
     known = classes(*("".join(str(int(n == name)) for n in range(3)) for name in names))
     model = task(kind=kind, balance=True)
-    targets = torch.from_numpy(np.stack(list(model.prepare_targets(known).values())))
+    targets = targets_of(model, known)
     fitted_without_features(model, targets)
     shares = np.bincount(names) / 400
     np.testing.assert_allclose(model.outputs(Features([], torch.zeros(1, 8)), ()).detach()[0], shares, atol=2e-3)

@@ -38,6 +38,13 @@ WAYS |= {
     "AdamW and workers": {**WAYS["mae"], "train": {**TRAIN, "workers": 1, "optim": {"lr": 0.001, "warmup": 0}}},
 }
 
+TASKS = {
+    "a finding": {"name": "classify", "labels": ["Bright"]},
+    "findings that are blank here and there": {"name": "classify", "labels": ["Bright", "Vague"], "balance": True},
+    "outlines": {"name": "segment"},
+    "a quantity": {"name": "regress", "label": "Radius"},
+}
+
 
 def pretraining(discs: DataConfig, way: str, **train) -> PretrainConfig:
     recipe = {"train": TRAIN, **WAYS[way]}
@@ -45,9 +52,8 @@ def pretraining(discs: DataConfig, way: str, **train) -> PretrainConfig:
                                           "train": {**recipe["train"], **train}})
 
 
-def finetuning(discs: DataConfig) -> FinetuneConfig:
-    return FinetuneConfig.model_validate({"data": discs, "encoder": RESNET, "train": TRAIN,
-                                          "task": {"name": "classify", "labels": ["Bright"]}})
+def finetuning(discs: DataConfig, task: str) -> FinetuneConfig:
+    return FinetuneConfig.model_validate({"data": discs, "encoder": RESNET, "train": TRAIN, "task": TASKS[task]})
 
 
 def self_training(discs: DataConfig, strategy: str) -> FinetuneConfig:
@@ -68,7 +74,7 @@ def interrupt(done: int, total: int, note: str) -> None:
 
 
 def work(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
-    """What each of two processes does: every way of pretraining, one after another, and a finetuning."""
+    """What each of two processes does: every way of pretraining and every task, one after another."""
     as_torchrun_does(rank, port)
     with pytest.raises(ConfigError, match="2 processes were started for a curve"):
         refuse_several("a curve")
@@ -77,7 +83,8 @@ def work(rank: int, port: int, discs: DataConfig, folder: Path) -> None:
             with pytest.raises(InterruptedError):
                 pretrain(pretraining(discs, way, checkpoint_seconds=0.0), folder / way, progress=interrupt)
         pretrain(pretraining(discs, way), folder / way)
-    finetune(finetuning(discs), folder / "finetuned")
+    for task in TASKS:
+        finetune(finetuning(discs, task), folder / task)
     for strategy in ("ddp", "fsdp"):
         finetune(self_training(discs, strategy), folder / "taught" / strategy)
     with pytest.raises(ConfigError, match=r"train.batch_size is 7, to be shared by 2 .*train.batch_size=8"):
@@ -122,9 +129,10 @@ def test_two_processes_learn_what_one_does(tmp_path, discs, together, way):
     assert json.loads((together / way / "provenance.json").read_text())["processes"] == 2
 
 
-def test_two_processes_finetune_as_one_does(tmp_path, discs, together):
-    finetune(finetuning(discs), tmp_path)
-    assert_same(tmp_path, together / "finetuned")
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_finetune_as_one_does(tmp_path, discs, together, task):
+    finetune(finetuning(discs, task), tmp_path)
+    assert_same(tmp_path, together / task)
 
 
 def test_a_teacher_that_was_sharded_says_what_a_whole_one_does(together):
