@@ -11,7 +11,7 @@ from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import HOW, Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
-from medssl.evaluate.statistics import Experiment, Statistics, analyse, subgroup_summary, train_patients
+from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
 from medssl.files import write_whole
 from medssl.train.run import read_provenance
 
@@ -45,8 +45,9 @@ def conclude(curve: Curve) -> list[str]:
     if config.task.name == "regress":
         agreement(predictions).write_parquet(out / "agreement.parquet")
     if config.subgroup:
-        table = subgroup_summary(judged, experiment, f"attr.{config.subgroup}")
-        table.write_parquet(out / "subgroups.parquet")
+        scores, differences = in_subgroups(judged, experiment, f"attr.{config.subgroup}")
+        scores.write_parquet(out / "subgroups.parquet")
+        differences.write_parquet(out / "subgroup_comparison.parquet")
     head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return [*found.verdict, *(axis["told"] for axis in head["scaling"])]

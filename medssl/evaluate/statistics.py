@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from medssl.data.groups import FEWEST, grouped
 from medssl.errors import RunError
 from medssl.evaluate.multiplier import joint_draws, label_multiplier
 from medssl.evaluate.resample import Scores, resample
@@ -83,22 +84,6 @@ def summary(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SUMMARY, orient="row")
 
 
-def subgroup_summary(predictions: pl.DataFrame, experiment: Experiment, by: str) -> pl.DataFrame:
-    """`summary` inside each group of cases, e.g. by="attr.view"; the column `by` comes first, null for unknown.
-
-    Groups are resampled on their own: their intervals say how sure each is, not whether two groups differ.
-    """
-    if by not in predictions.columns:
-        known = [name for name in predictions.columns if name.startswith("attr.")]
-        raise RunError(f"The predictions have no column {by!r}", expected=f"one of {', '.join(known) or 'attr.*'}")
-    tables = []
-    for group in predictions[by].unique().sort().to_list():
-        part = predictions.filter(pl.col(by).eq_missing(pl.lit(group, dtype=predictions.schema[by])))
-        table = summary(resampled(part, experiment), experiment)
-        tables.append(table.select(pl.lit(group, dtype=predictions.schema[by]).alias(by), pl.all()))
-    return pl.concat(tables)
-
-
 def comparison(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     """A row an arm with a baseline, fraction and metric; columns as in COMPARISON.
 
@@ -114,6 +99,31 @@ def comparison(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     rows = [row for metric in defined for arm, baseline in experiment.baselines.items()
             for row in _compared(scores, metric, arm, baseline, stream(experiment.seed, "bootstrap", "seeds"))]
     return pl.DataFrame(rows, schema=COMPARISON, orient="row")
+
+
+def in_subgroups(
+    predictions: pl.DataFrame, experiment: Experiment, by: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`summary` and `comparison` inside each group of cases (`data.groups`), whose name comes first, in column `by`,
+    e.g. "attr.view".
+
+    Groups are resampled on their own: their intervals say how sure each is, not whether two groups differ. Those of
+    fewer than FEWEST patients are left out, whose figures might tell who they are.
+    """
+    if by not in predictions.columns:
+        known = [name for name in predictions.columns if name.startswith("attr.")]
+        raise RunError(f"The predictions have no column {by!r}", expected=f"one of {', '.join(known) or 'attr.*'}")
+    found = [], []
+    groups = grouped(predictions, by)
+    for group in groups.unique().sort():
+        part = predictions.filter(groups == group)
+        if part["patient_id"].n_unique() < FEWEST:
+            continue
+        scores = resampled(part, experiment)
+        for tables, table in zip(found, (summary(scores, experiment), comparison(scores, experiment)), strict=True):
+            tables.append(table.select(pl.lit(group).alias(by), pl.all()))
+    return tuple(pl.concat(tables or [pl.DataFrame(schema={by: pl.String} | schema)])
+                 for tables, schema in zip(found, (SUMMARY, COMPARISON), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from medssl.data.groups import FEWEST
+from medssl.data.groups import FEWEST, MISSING
 from medssl.report import words
 from medssl.report.cohort import Share
 from medssl.report.study import Study
 from medssl.report.style import data_uri
 from medssl.report.tables import Curve
+
+COMPARISON_HEAD = ["labelled share", "difference", "label multiplier", "corrected p"]
 
 
 @dataclass(frozen=True)
@@ -47,34 +49,51 @@ def score_table(curve: Curve, metric: str) -> Table:
                  [Group("", _score_rows(curve, rows))])
 
 
-def subgroup_table(curve: Curve, metric: str) -> Table | None:
-    """`score_table` inside each group of cases, a heading a group; None where the curve has no groups."""
-    if curve.subgroups is None:
-        return None
-    by = curve.subgroups.columns[0]
-    name = by.removeprefix("attr.")
-    groups = []
-    for (value,), rows in curve.subgroups.filter(pl.col("metric") == metric).group_by(by, maintain_order=True):
-        tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
-        groups.append(Group(f"{name} {'unknown' if value is None else value} ({tested})", _score_rows(curve, rows)))
-    head = ["labelled share", *map(curve.label, curve.arms)]
-    return Table(f"By {name}: {_score_caption(curve, metric)}", head, groups)
+def subgroup_tables(curve: Curve, metric: str) -> list[Table]:
+    """`score_table` and `comparison_table` inside each group of cases, a heading a group; none where the curve has no
+    groups."""
+    tables = []
+    name = "" if curve.subgroups is None else curve.subgroups.columns[0].removeprefix("attr.")
+    if curve.subgroups is not None:
+        groups = []
+        for value, rows in _by_group(curve.subgroups, metric):
+            tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
+            groups.append(Group(f"{name} {value} ({tested})", _score_rows(curve, rows)))
+        head = ["labelled share", *map(curve.label, curve.arms)]
+        tables.append(Table(f"By {name}: {_score_caption(curve, metric)}", head, groups))
+    if curve.subgroup_comparison is not None:
+        groups = [Group(f"{name} {value} · {group.name}", group.rows)
+                  for value, rows in _by_group(curve.subgroup_comparison, metric)
+                  for group in _comparison_groups(curve, rows, metric)]
+        if groups:
+            tables.append(Table(f"By {name}: {_comparison_caption(curve, metric)}", COMPARISON_HEAD, groups))
+    return tables
 
 
 def comparison_table(curve: Curve, metric: str) -> Table:
     """A row a compared arm and fraction: difference, interval, corrected p, label multiplier."""
-    rows = curve.comparison.filter(pl.col("metric") == metric)
-    digits = words.decimals(rows["difference"])
+    groups = _comparison_groups(curve, curve.comparison, metric)
+    return Table(words.sentence(_comparison_caption(curve, metric)), COMPARISON_HEAD, groups)
+
+
+def _comparison_groups(curve: Curve, comparison: pl.DataFrame, metric: str) -> list[Group]:
+    """A heading a compared arm, of the whole curve's comparison or that of one of its groups of cases."""
+    digits = words.decimals(comparison.filter(pl.col("metric") == metric)["difference"])
     groups = []
     for arm in curve.arms:
         body = [[_share(row["fraction"], [row]), difference_cell(row, digits), _multiplier(row, curve.head.fractions),
                  Cell(words.p_value(row["p_holm"]), row["p_holm"])]
-                for row in curve.differences(arm, metric).iter_rows(named=True)]
+                for row in curve.differences(arm, metric, comparison).iter_rows(named=True)]
         if body:
             groups.append(Group(f"{curve.label(arm)} vs {curve.label(curve.head.baselines.get(arm, ''))}", body))
-    caption = (f"{words.sentence(curve.metric_name(metric))}: paired difference (positive is better) and label "
-               f"multiplier, with {words.LEVEL} intervals")
-    return Table(caption, ["labelled share", "difference", "label multiplier", "corrected p"], groups)
+    return groups
+
+
+def _by_group(table: pl.DataFrame, metric: str) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The groups of cases of a table whose first column says them, each with its rows of one metric."""
+    rows = table.filter(pl.col("metric") == metric)
+    for (value,), part in rows.group_by(table.columns[0], maintain_order=True):
+        yield MISSING if value is None else value, part
 
 
 def cohort_tables(study: Study) -> list[Table]:
@@ -101,6 +120,11 @@ def _share_cell(share: Share) -> Cell:
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:
     """Nested keys in one column, joined by a dot; what names seconds is also told in hours."""
     return Table(caption, ["what", "value"], [Group("", [[Cell(key), Cell(text)] for key, text in _flatten(facts)])])
+
+
+def _comparison_caption(curve: Curve, metric: str) -> str:
+    return (f"{curve.metric_name(metric)}: paired difference (positive is better) and label multiplier, with "
+            f"{words.LEVEL} intervals")
 
 
 def csv_uri(table: pl.DataFrame) -> str:

@@ -21,7 +21,7 @@ from medssl.report.cells import (
     csv_uri,
     provenance_table,
     score_table,
-    subgroup_table,
+    subgroup_tables,
 )
 from medssl.report.checklist import checklist
 from medssl.report.figures import curve_figure, difference_figure, training_figure
@@ -54,7 +54,7 @@ class CurvePart:
     gain: Picture | None
     scores: Table
     comparisons: Table
-    groups: Table | None
+    groups: list[Table]
     more: list[Table]
     panels: Picture | None
     scaling: Scaling | None
@@ -114,7 +114,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         anchor=anchor, title=curve.head.title, verdict=curve.head.verdict, facts=_facts(curve),
         picture=_curve_picture(curve), gain=_gain_picture(curve),
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
-        groups=subgroup_table(curve, primary),
+        groups=subgroup_tables(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
         panels=_panels_picture(curve, others), scaling=scaling_part(curve), agreement=agreement_part(curve),
         examples=_examples_picture(curve) or _ranked_picture(curve),

@@ -116,6 +116,8 @@ class Curve:
     ranked: Mapping[str, Ranked] = field(default_factory=dict)
     subgroups: pl.DataFrame | None = None
     """The summary inside each group of cases, the group in the first column; None where the recipe asks for none."""
+    subgroup_comparison: pl.DataFrame | None = None
+    """The comparison, likewise; None also where an earlier version made the curve."""
     ends: pl.DataFrame | None = None
     """The comparison of each scaling axis's largest arm with its smallest; None where the recipe asks for none."""
     agreement: Agreement | None = None
@@ -172,10 +174,12 @@ class Curve:
         """Rows of the summary for one line of the picture, few labels to many."""
         return self.summary.filter(pl.col("arm") == arm, pl.col("metric") == metric).sort("fraction")
 
-    def differences(self, arm: str, metric: str) -> pl.DataFrame:
-        """Rows of the comparison for one line, few labels to many, with `train_patients` joined from the summary."""
+    def differences(self, arm: str, metric: str, comparison: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Rows of the comparison (or of a group's) for one line, few labels to many, with `train_patients` joined from
+        the summary."""
         patients = self.scores(arm, metric).select("fraction", "train_patients")
-        rows = self.comparison.filter(pl.col("arm") == arm, pl.col("metric") == metric)
+        comparison = self.comparison if comparison is None else comparison
+        rows = comparison.filter(pl.col("arm") == arm, pl.col("metric") == metric)
         return rows.join(patients, on="fraction", how="left").sort("fraction")
 
 
@@ -212,7 +216,8 @@ def read_curve(folder: Path) -> Curve:
     ends = _read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
     return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
                  _read_recipe(folder / "recipe.yaml"), examples, ranked,
-                 _read_subgroups(folder / "subgroups.parquet", remedy), ends,
+                 _read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
+                 _read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
                  _read_agreement(folder, remedy), read_study(folder))
 
 
@@ -242,8 +247,8 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
 
 
-def _read_subgroups(path: Path, remedy: str) -> pl.DataFrame | None:
-    return _read_table(path, SUMMARY_COLUMNS, remedy) if path.is_file() else None
+def _read_optional(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame | None:
+    return _read_table(path, columns, remedy) if path.is_file() else None
 
 
 def _read_agreement(folder: Path, remedy: str) -> Agreement | None:

@@ -19,8 +19,8 @@ from medssl.evaluate.statistics import (
     analyse,
     comparison,
     holm,
+    in_subgroups,
     resampled,
-    subgroup_summary,
     summary,
     train_patients,
 )
@@ -334,22 +334,31 @@ def test_train_patients_are_the_mean_over_units():
 # ---- subgroups
 
 
-def test_subgroups_are_scored_apart():
+def test_subgroups_are_scored_and_compared_apart():
     rng = stream("views")
-    target = np.tile([0, 1], 40)
-    view = np.repeat(["AP", "PA"], 40)
-    sharp = np.where(view == "PA", 0.1, 5.0)
-    predictions = pl.concat([table("a", 1.0, seed, target, target + sharp * rng.normal(size=80), **{"attr.view": view})
-                             for seed in range(3)])
-    found = subgroup_summary(predictions, Experiment("classify"), "attr.view").filter(metric="auroc")
-    assert found.columns == ["attr.view", *SUMMARY]
-    assert found["attr.view"].to_list() == ["AP", "PA"]
+    target = np.tile([0, 1], 42)
+    view = np.repeat(["AP", "PA", "lateral"], [40, 40, 4])
+    sharp = {"scratch": np.full(84, 5.0), "a": np.where(view == "PA", 0.1, 5.0)}
+    predictions = pl.concat([
+        table(arm, 1.0, seed, target, target + sharp[arm] * rng.normal(size=84), **{"attr.view": view})
+        for seed in range(3) for arm in sharp])
+    experiment = Experiment("classify", {"a": "scratch"})
+    scores, differences = in_subgroups(predictions, experiment, "attr.view")
+    assert scores.columns == ["attr.view", *SUMMARY]
+    assert differences.columns == ["attr.view", *COMPARISON]
+    found = scores.filter(metric="auroc", arm="a")
+    assert found["attr.view"].to_list() == ["AP", "PA"], "four lateral views might tell who they are"
     assert found["mean"].to_list()[0] < 0.8 < found["mean"].to_list()[1]
     assert found["test_cases"].to_list() == [40, 40]
+    apart = {group: differences.filter(pl.col("attr.view") == group, metric="auroc").row(0, named=True)
+             for group in ("AP", "PA")}
+    assert apart["PA"]["low"] > 0 > apart["AP"]["low"]
+    means = scores.filter(pl.col("attr.view") == "PA", metric="auroc").sort("arm")["mean"]
+    assert apart["PA"]["difference"] == pytest.approx(means[0] - means[1])
     unknown = predictions.with_columns(pl.when(pl.col("attr.view") == "PA").then("attr.view").alias("attr.view"))
-    assert subgroup_summary(unknown, Experiment("classify"), "attr.view")["attr.view"].null_count() > 0
+    assert in_subgroups(unknown, experiment, "attr.view")[0]["attr.view"].unique().to_list() == ["missing", "PA"]
     with pytest.raises(RunError, match=r"no column 'attr.age'.*attr.view"):
-        subgroup_summary(predictions, Experiment("classify"), "attr.age")
+        in_subgroups(predictions, experiment, "attr.age")
 
 
 # ---- refusals

@@ -145,7 +145,13 @@ def test_groups_go_by_the_attribute_that_the_recipe_named(make_curve, pages):
     summary = pl.read_parquet(folder / "summary.parquet")
     groups = [summary.select(pl.lit(view).alias("attr.view"), pl.all()) for view in ("AP", "PA")]
     pl.concat(groups).write_parquet(folder / "subgroups.parquet")
+    assert pages(folder).text.count("By view:") == 1, "of an earlier version's folder"
+    comparison = pl.read_parquet(folder / "comparison.parquet")
+    groups = [comparison.select(pl.lit(view).alias("attr.view"), pl.all()) for view in ("AP", "PA")]
+    pl.concat(groups).write_parquet(folder / "subgroup_comparison.parquet")
     text = pages(folder).text
+    assert "By view: mean AUROC: paired difference" in text
+    assert "view AP · MAE on own scans vs " in text
     assert "By view: Mean AUROC" in text
     assert text.index("view AP (120 test patients, 214 cases)") < text.index("view PA (120 test patients")
 
