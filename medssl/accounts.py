@@ -45,7 +45,8 @@ def print_scores(rows: list[dict]) -> None:
     if not rows:
         print("no metric is defined on these cases: too few, or all of one class")
     for row in rows:
-        interval = f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}"
+        interval = ("of one patient, no interval" if row["low"] is None
+                    else f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}")
         print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")
 
 

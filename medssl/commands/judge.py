@@ -48,9 +48,9 @@ def evaluate(
         raise ConfigError("--label without --manifest", expected="another set, whose labels have other names",
                           remedy="add --manifest, or leave --label out")
     if manifest:
-        judged = evaluate_elsewhere(run, manifest, split, read_names(label or ()), overrides or [])
+        judged = evaluate_elsewhere(run, manifest, split, read_names(label or ()), overrides or [], by)
     else:
-        judged = evaluate_run(run, split, overrides or [])
+        judged = evaluate_run(run, split, overrides or [], by)
     print_scores(judged.scores)
     if picture := draw_reliability(judged.folder):
         print(picture)

@@ -13,6 +13,14 @@ BY_GROUP = {"group": pl.String, "patients": pl.Int64, "cases": pl.Int64, "metric
             "low": pl.Float64, "high": pl.Float64}
 
 
+def require_attribute(table: pl.DataFrame, by: str) -> None:
+    """ConfigError where a table of cases or predictions has no attribute of that name."""
+    if f"attr.{by}" not in table.columns:
+        known = [name.removeprefix("attr.") for name in table.columns if name.startswith("attr.")]
+        raise ConfigError(f"There is no attribute {by!r} to judge by", expected=f"one of {', '.join(known) or 'none'}",
+                          remedy="choose one of these, or give the card's attributes another column")
+
+
 def scores_by_group(task: TaskConfig, predictions: pl.DataFrame, by: str) -> pl.DataFrame:
     """A row a group and metric, with the interval of each group on its own; numbers are banded (`data.groups`).
 
@@ -20,14 +28,10 @@ def scores_by_group(task: TaskConfig, predictions: pl.DataFrame, by: str) -> pl.
 
     Args:
         predictions: one model's, as `predict` makes them.
-        by: an attribute of the manifest. ConfigError where there is none of that name.
+        by: an attribute of the manifest (`require_attribute`).
     """
-    column = f"attr.{by}"
-    if column not in predictions.columns:
-        known = [name.removeprefix("attr.") for name in predictions.columns if name.startswith("attr.")]
-        raise ConfigError(f"There is no attribute {by!r} to judge by", expected=f"one of {', '.join(known) or 'none'}",
-                          remedy="choose one of these, or give the card's attributes another column")
-    rows, groups = [], grouped(predictions, column)
+    require_attribute(predictions, by)
+    rows, groups = [], grouped(predictions, f"attr.{by}")
     for group in groups.unique().sort():
         part = predictions.filter(groups == group)
         patients, cases = part["patient_id"].n_unique(), part["case_id"].n_unique()

@@ -21,7 +21,7 @@ WIDEST = np.log(100.0)
 def fit_temperature(target: ArrayLike, probability: ArrayLike) -> float:
     """The temperature at which (N,) targets of 0 and 1, or (N, L) with a 1 for each case's class, are most likely.
 
-    MedsslError where all are of one class.
+    MedsslError where all are of one class, or no temperature within WIDEST is the likeliest.
     """
     classes, logits = _classes(target), np.log(np.clip(_classes(probability), SURE, 1 - SURE))
     if (classes.sum(axis=0) > 0).sum() < 2:
@@ -33,7 +33,14 @@ def fit_temperature(target: ArrayLike, probability: ArrayLike) -> float:
         temperature = np.exp(log_temperature)
         return float(np.mean(logsumexp(logits / temperature, axis=1) - of_truth / temperature))
 
-    return float(np.exp(minimize_scalar(unlikely, bounds=(-WIDEST, WIDEST), method="bounded").x))
+    found = minimize_scalar(unlikely, bounds=(-WIDEST, WIDEST), method="bounded").x
+    is_never_wrong = (of_truth >= logits.max(axis=1)).all()
+    if is_never_wrong or found > 0.99 * WIDEST:
+        at = "never wrong" if is_never_wrong else "no better than a guess"
+        raise MedsslError(f"The model is {at} on the cases to calibrate on, and no temperature is the likeliest",
+                          expected=f"one within {np.exp(-WIDEST):.2g} to {np.exp(WIDEST):.3g}",
+                          remedy="give the validation split more patients")
+    return float(np.exp(found))
 
 
 def at_temperature(probability: ArrayLike, temperature: float) -> np.ndarray:

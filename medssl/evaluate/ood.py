@@ -17,7 +17,7 @@ from medssl.errors import ConfigError
 from medssl.evaluate.scoring import DRAWS
 from medssl.evaluate.single import open_finetuned
 from medssl.metrics.classify import auprc, auroc
-from medssl.metrics.intervals import patient_weights
+from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.metrics.ood import energy, fpr_at_95, neighbour_distance, unsure
 from medssl.models.start import open_start
 from medssl.rng import stream
@@ -83,9 +83,9 @@ def separation(table: pl.DataFrame) -> list[dict]:
     for score in SCORES:
         values = table[score].to_numpy()
         for name, metric in METRICS.items():
-            low, high = np.quantile(metric(strange.astype(float), values, weights), (0.025, 0.975))
+            low, high = percentiles(metric(strange.astype(float), values, weights))
             rows.append({"metric": f"{name} by {score}", "mean": float(metric(strange.astype(float), values, None)),
-                         "low": float(low), "high": float(high)})
+                         "low": low, "high": high})
     return rows
 
 

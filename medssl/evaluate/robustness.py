@@ -26,7 +26,7 @@ from medssl.evaluate.predict import predict
 from medssl.evaluate.scoring import DRAWS, PRIMARY, Rows, TaskKind, higher_is_better, primary_score
 from medssl.evaluate.single import open_judged
 from medssl.files import whole
-from medssl.metrics.intervals import patient_weights
+from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.rng import stream
 from medssl.tasks import LabelledModel
 from medssl.train.finetune import FinetuneConfig
@@ -123,7 +123,6 @@ def _relative(scores: np.ndarray, sign: int) -> np.ndarray:
 
 def _interval(values: np.ndarray) -> tuple[float | None, ...]:
     """(1 + B,), a point and its draws -> the point and its 95 % interval, each None where it is not defined."""
-    point = float(values[0]) if np.isfinite(values[0]) else None
-    if point is None or not np.isfinite(values).all():
-        return point, None, None
-    return point, *map(float, np.quantile(values[1:], (0.025, 0.975)))
+    if not np.isfinite(values[0]):
+        return None, None, None
+    return float(values[0]), *percentiles(values[1:])

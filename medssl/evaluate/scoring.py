@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from medssl.metrics import classify, regress, weighted
-from medssl.metrics.intervals import patient_weights
+from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.metrics.segment import SurfaceDistances
 from medssl.rng import stream
 from medssl.tasks import TaskConfig
@@ -98,8 +98,9 @@ def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
 
 def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
-    Metrics that are undefined, as where a class is absent, are left out. Redrawn patients are fewer different ones, by
-    which an ECE grows: an interval is widened to hold its own point."""
+    Metrics that are undefined, as where a class is absent, are left out. A single patient tells nothing of others: low
+    and high are None. Redrawn patients are fewer different ones, by which an ECE grows: an interval is widened to hold
+    its own point."""
     predictions = comparable(task, predictions)
     judged = Rows.of(predictions)
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
@@ -110,8 +111,9 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     for metric, draws in drawn.items():
         mean = float(point[metric][0, 0])
         if np.isfinite(mean):
-            low, high = np.quantile(draws[:, 0], (0.025, 0.975))
-            rows.append({"metric": metric, "mean": mean, "low": min(float(low), mean), "high": max(float(high), mean)})
+            low, high = percentiles(draws[:, 0]) if len(patients) > 1 else (None, None)
+            rows.append({"metric": metric, "mean": mean, "low": low if low is None else min(low, mean),
+                         "high": high if high is None else max(high, mean)})
     return rows
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from medssl.config import merge_overrides, read_yaml, validate
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError, LeakageError, MedsslError, RunError
+from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
@@ -73,9 +74,19 @@ class Judged:
     scores: list[dict]
 
 
-def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
-    """Judges a finetuned run on `split`; leaves predictions.parquet in the run. LeakageError if it saw a patient."""
+def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = None) -> Judged:
+    """Judges a finetuned run on `split`; leaves predictions.parquet in the run.
+
+    Args:
+        by: an attribute that the cases are to have.
+
+    Raises:
+        LeakageError: the run saw a patient.
+        ConfigError: nobody to judge, or no such attribute.
+    """
     config, model, data, judged = open_judged(run, split, overrides)
+    if by:
+        require_attribute(judged, by)
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     is_calibrated = config.task.name == "classify" and split not in ("validation", EVERY)
     temperature = _temperature(run, config, model, data) if is_calibrated else None
@@ -92,21 +103,24 @@ def evaluate_run(run: Path, split: str, overrides: list[str]) -> Judged:
 
 
 def evaluate_elsewhere(
-    run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str]
+    run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str], by: str | None = None
 ) -> Judged:
     """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in the run's
     transfer/<name of the card>.
 
     Args:
         names: what the manifest calls the run's labels or regions, where it is another name.
+        by: an attribute that the cases are to have.
 
     Raises:
         LeakageError: the run saw a patient.
-        ConfigError: nothing there is called so (`in_our_names`).
+        ConfigError: nothing there is called so (`in_our_names`), nobody to judge, or no such attribute.
     """
     config, model, data = open_finetuned(run, [*overrides, f"data.manifest={manifest}"])
     data = in_our_names(model.task, data, names)
     judged = _judged(config, data, split)
+    if by:
+        require_attribute(judged, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     folder = run / "transfer" / data.manifest.card.name
@@ -170,6 +184,7 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
     if "task" not in tensors:
         raise RunError(f"{run} is not a finetuning run: it has no task", expected="a folder that medssl finetune wrote",
                        remedy="finetune first")
+    _refuse_without_effect(run, overrides)
     recipe = merge_overrides(read_yaml(run / "recipe.yaml"), overrides)
     config = validate(FinetuneConfig, recipe, f"{run}/recipe.yaml")
     data = open_data(config.data)
@@ -185,6 +200,17 @@ def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, Lab
     task = build_task(kept_config, encoder, regions)
     load_into(task, tensors, "task")
     return config, LabelledModel(encoder, task), data
+
+
+def _refuse_without_effect(run: Path, overrides: list[str]) -> None:
+    """ConfigError for a setting of what was trained, which cannot be changed any more."""
+    judging = tuple(f"task.{name}" for name in sorted(JUDGING))
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.partition(".")[0] in ("task", "encoder", "tuning") and key not in judging:
+            raise ConfigError(f"{key} is given anew, and {run} was trained with another or the same",
+                              expected=f"settings that judge it, such as {' or '.join(judging)}, or its data.manifest",
+                              remedy="leave it out, or finetune with it")
 
 
 def open_judged(run: Path, split: str,

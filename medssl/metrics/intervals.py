@@ -48,6 +48,12 @@ def patient_weights(patient_ids: ArrayLike, rng: np.random.Generator, draws: int
     return counts[:, of_case].astype(np.float64)
 
 
+def percentiles(draws: ArrayLike) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval of a figure from its draws (B,) of patients; None where one is not defined."""
+    ends = np.quantile(draws, (0.025, 0.975))
+    return tuple(map(float, ends)) if np.isfinite(draws).all() else (None, None)
+
+
 def over_patients_and_seeds(scores: ArrayLike, bootstrap: ArrayLike, *, patients: int | None = None, strata: int = 1,
                             clip: tuple[float, float] | None = None) -> Interval:
     """95 % t interval of the mean score, for new patients, new label seeds and new pretrainings alike.

@@ -17,6 +17,9 @@ ACCEPTED = 0.95
 NEIGHBOUR = 10
 """The distance to the so manieth nearest is taken; where there are fewer, to the farthest."""
 
+CELLS = 1 << 24
+"""So many distances are held at a time, 128 MiB."""
+
 
 def unsure(logits: ArrayLike, exclusive: bool) -> np.ndarray:
     """(N,): how far the largest probability is from 1 (Hendrycks & Gimpel, arXiv 1610.02136).
@@ -46,8 +49,10 @@ def neighbour_distance(known: ArrayLike, features: ArrayLike, neighbour: int = N
     if not len(known):
         raise MedsslError("There are no known features to be near to", expected="one or more")
     place = min(neighbour, len(known)) - 1
-    cosines = np.partition(features @ known.T, len(known) - 1 - place, axis=1)[:, len(known) - 1 - place]
-    return np.sqrt(np.clip(2 - 2 * cosines, 0, None))
+    rank, block = len(known) - 1 - place, max(1, CELLS // len(known))
+    cosines = [np.partition(features[start : start + block] @ known.T, rank, axis=1)[:, rank]
+               for start in range(0, len(features), block)]
+    return np.sqrt(np.clip(2 - 2 * np.concatenate([np.empty(0), *cosines]), 0, None))
 
 
 def fpr_at_95(strange: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> float | np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from medssl.data.source import Data
@@ -15,12 +16,16 @@ from medssl.train.run import is_finished
 def report_runs(runs: list[Path], out: Path, title: str) -> Path:
     """One page of any number of run folders; RunError for a folder that is neither a curve nor a pretraining run."""
     curves = [run for run in runs if (run / "curve.json").is_file()]
-    pretrains = [run for run in runs if is_finished(run)]
+    pretrains = [run for run in runs if is_finished(run) and not (run / "curve.json").is_file()]
     unknown = [run for run in runs if run not in curves and run not in pretrains]
     if unknown:
         raise RunError(f"{unknown[0]} is neither a finished curve nor a finished run",
                        expected="curve.json or model.json in it",
                        remedy="run medssl curve or medssl pretrain to its end")
+    if finetuned := [run for run in pretrains if "task" in json.loads((run / "model.json").read_text())]:
+        raise RunError(f"{finetuned[0]} is a finetuning run, of which a report has no page",
+                       expected="curve folders and pretraining runs",
+                       remedy="medssl evaluate judges it; a medssl curve puts it beside others")
     inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
               if is_finished(run)]
     return write_report(out, title, curves, [*inside, *pretrains])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,8 @@ from medssl.train.run import open_run
 from medssl.train.teacher import fit_with_teacher
 from medssl.train.together import finish, held_by_first, is_finished, open_together
 from medssl.train.tuning import AS_A_WHOLE, TuningConfig, apply_tuning
+
+log = logging.getLogger(__name__)
 
 
 class FinetuneConfig(Config):
@@ -76,6 +79,9 @@ def finetune(
         start = open_start(config.init) if config.init else None
         if start:  # the same people must go by the same names in both, or nobody could judge the result
             refuse_seen(start, data, [])
+        if not start and config.tuning.head == "probe" and world.is_first:
+            log.warning("tuning.head=probe, and the encoder starts fresh: a probe of features that know nothing may be "
+                        "a worse start than none; leave it out, or give init")
         torch.manual_seed(torch_seed(config.seed, "weights"))
         model = labelled_model(config.task, config.encoder or start.encoder_config, data, config.augment)
         if start:

@@ -49,8 +49,14 @@ def test_a_finding_is_two_classes():
 
 
 def test_probabilities_of_0_and_1_have_a_temperature():
-    assert fit_temperature([0, 1, 1, 0], [0.0, 1.0, 0.0, 1.0]) > 0
+    assert fit_temperature([0, 1, 1, 0], [0.0, 1.0, 0.0, 0.0]) == pytest.approx(-np.log(1e-7) / np.log(3), rel=0.01)
     assert at_temperature([0.0, 1.0], 2.0).tolist() == pytest.approx([0.0, 1.0], abs=1e-3)
+
+
+@pytest.mark.parametrize(("probability", "what"), [([0.1, 0.9], "never wrong"), ([0.9, 0.1], "no better than a guess")])
+def test_a_model_that_is_always_right_or_wrong_has_none(probability, what):
+    with pytest.raises(MedsslError, match=what):
+        fit_temperature([0, 1], probability)
 
 
 def test_one_class_has_none():

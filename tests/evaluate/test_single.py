@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 from small_sets import SMALL, write_discs
 
+from medssl.accounts import print_scores
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, RunError
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
+from medssl.evaluate.scoring import with_intervals
 from medssl.evaluate.single import evaluate_run, predict_run, probe_run
 from medssl.metrics.classify import auroc, ece
+from medssl.report.pages import report_runs
 from medssl.report.reliability import draw_reliability
 from medssl.train.finetune import FinetuneConfig, finetune
 from medssl.train.pretrain import PretrainConfig, pretrain
@@ -98,6 +101,30 @@ def test_a_finished_run_may_be_judged_by_study(classes, tmp_path):
                        for table in (pooled.filter(target=1), studies))
     assert found == pytest.approx(expected)
     assert studies["case_id"].str.starts_with("s").all()
+
+
+@pytest.mark.parametrize("override", ["task.labels=[Vague]", "task={name: regress}", "encoder.widths=[9, 9]"])
+def test_what_was_trained_cannot_be_judged_as_something_else(tuned, override):
+    with pytest.raises(ConfigError, match=f"{override.partition('=')[0]} is given anew.*task.pool or task.scored_by"):
+        evaluate_run(tuned, "test", [override])
+
+
+def test_a_single_patient_gives_no_interval(tuned):
+    predictions = pl.read_parquet(evaluate_run(tuned, "test", []).folder / "predictions.parquet")
+    rows = with_intervals("classify", predictions.with_columns(patient_id=pl.lit("one")))
+    assert rows
+    assert all(row["low"] is row["high"] is None for row in rows)
+    print_scores(rows)
+
+
+def test_a_finetuning_run_has_no_page(tuned, tmp_path):
+    with pytest.raises(RunError, match="is a finetuning run.*medssl evaluate"):
+        report_runs([tuned], tmp_path / "page.html", "none")
+
+
+def test_an_attribute_to_judge_by_is_looked_for_before_anything_is_judged(tuned):
+    with pytest.raises(ConfigError, match="no attribute 'sexx'.*one of view"):
+        evaluate_run(tuned, "test", [], by="sexx")
 
 
 def test_a_run_is_not_judged_on_its_own_training_patients(tuned):

@@ -37,6 +37,13 @@ def test_distances_agree_with_scikit_learn():
         neighbour_distance(known[:0], features)
 
 
+def test_distances_are_the_same_in_blocks(monkeypatch):
+    draw = stream("blocks").normal(size=(30, 4))
+    whole = neighbour_distance(draw[:12], draw[12:])
+    monkeypatch.setattr("medssl.metrics.ood.CELLS", 60)  # five cases at a time
+    np.testing.assert_array_equal(neighbour_distance(draw[:12], draw[12:]), whole)
+
+
 def test_fpr95_agrees_with_scikit_learns_curve():
     rng = stream("fpr")
     strange = (rng.random(400) < 0.3).astype(float)
