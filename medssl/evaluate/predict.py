@@ -51,13 +51,8 @@ def outputs(
     where the task is scored so."""
     if model.task.needs_mask:
         yield from _dense(model, data, cases, augment, precision, batch_size)
-        return
-
-    def score(images: torch.Tensor) -> torch.Tensor:
-        return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
-
-    if len(cases):
-        values = mean_over_boxes(model, score, data, cases, augment, precision, batch_size)
+    elif len(cases):
+        values = mean_over_boxes(model, model.outputs, data, cases, augment, precision, batch_size)
         units, values = judged_units(model.task.config, cases, values)
         yield from ((unit, value, None) for unit, value in zip(units.to_dicts(), values, strict=True))
 
@@ -70,16 +65,13 @@ def _dense(model: LabelledModel, data: Data, cases: pl.DataFrame, augment: Polic
     device = best_device()
     model.eval().to(device)
     window = view_size(data, augment)
-
-    def logits(images: torch.Tensor) -> torch.Tensor:
-        return model.task.outputs(model.encoder(images), tuple(images.shape[2:]))
-
     for case in cases.to_dicts():
         sample = data.cache.read(case["case_id"])
         image = torch.from_numpy(sample.array).to(device)
         planar = data.config.box.planar
         batch = image.transpose(0, 1) if planar else image[None]  # (K, C, J, I) or (1, C, *S)
         with autocast(precision, model, device):
-            found = sliding_window_inference(batch, window, batch_size, logits, model.task.config.overlap, "gaussian")
+            found = sliding_window_inference(batch, window, batch_size, model.outputs, model.task.config.overlap,
+                                             "gaussian")
         found = found.transpose(0, 1) if planar else found[0]
         yield case | {"spacing": sample.spacing}, found.float().cpu().numpy(), sample.mask

@@ -20,7 +20,7 @@ from medssl.evaluate.examples import Drawn, save_ranked
 from medssl.evaluate.predict import outputs, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
-from medssl.tasks import Segment
+from medssl.tasks import LabelledModel, Segment
 from medssl.train.build import labelled_model
 from medssl.train.features import pixels, pooled_features
 from medssl.train.finetune import FinetuneConfig
@@ -47,10 +47,8 @@ class Itself(nn.Module):
         return 2 * features.maps[0] - 0.5 if self.needs_mask else features.pooled
 
 
-class Model(nn.Module):
-    def __init__(self, dense: bool = False) -> None:
-        super().__init__()
-        self.encoder, self.task = Mean(), Itself(dense)
+def model_of(dense: bool = False) -> LabelledModel:
+    return LabelledModel(Mean(), Itself(dense))
 
 
 def opened(folder: Path, box: dict, prepared: dict, **card) -> Data:
@@ -70,7 +68,7 @@ def clips(folder: Path, frames: int, box: dict) -> tuple[Data, np.ndarray]:
 
 
 def said(data: Data, dense: bool = False, **kwargs) -> list[np.ndarray]:
-    return [output for _, output, _ in outputs(Model(dense), data, data.cases, PolicyConfig(), "float32", **kwargs)]
+    return [output for _, output, _ in outputs(model_of(dense), data, data.cases, PolicyConfig(), "float32", **kwargs)]
 
 
 @pytest.mark.parametrize(("box", "starts", "step"), [
@@ -136,7 +134,7 @@ def test_slices_are_looked_at_evenly_through_the_volume(tmp_path):
                                  {"size": [7, 32, 32]}, {}])
 def test_windows_put_every_voxel_back_in_its_place(tmp_path, box):
     data = volumes(tmp_path, box)
-    [(case, found, mask)] = outputs(Model(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
+    [(case, found, mask)] = outputs(model_of(dense=True), data, data.cases, PolicyConfig(), "float32", batch_size=3)
     array = data.cache.array(data.cases["case_id"][0]).astype(np.float32)
     np.testing.assert_allclose(found, 2 * array - 0.5, atol=1e-5)
     np.testing.assert_array_equal(mask, data.cache.mask(data.cases["case_id"][0]))
@@ -154,7 +152,7 @@ class Count(Itself):
 def test_windows_overlap_as_the_task_says(tmp_path):
     data, counts = volumes(tmp_path, {"size": [7, 8, 8]}), []
     for overlap in (0, 0.25, 0.5):
-        model = Model(dense=True)
+        model = model_of(dense=True)
         model.task = Count(dense=True)
         model.task.config = Segment.Config(overlap=overlap)
         list(outputs(model, data, data.cases, PolicyConfig(), "float32"))
@@ -227,7 +225,7 @@ def test_examples_show_the_fullest_slice_of_cases_of_any_size(tmp_path):
         write_nifti(tmp_path / f"in/{number}/seg.nii.gz", mask, np.eye(4))
     data = opened(tmp_path, {"planar": True, "size": [16, 16]}, RAW, kind="volume", files={"t1": "{case}/t1.nii.gz"},
                   mask="{case}/seg.nii.gz", regions={"high": [1]})
-    model = Model(dense=True)
+    model = model_of(dense=True)
     model.task = Drawing(dense=True)
     drawn, dice = Drawn(model, data, data.cases), {}
     for case, output, mask in outputs(model, data, data.cases, PolicyConfig(), "float32"):
