@@ -21,6 +21,7 @@ from medssl.data.source import Data, DataConfig, open_data
 from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
 from medssl.evaluate.choice import ChoiceConfig
+from medssl.evaluate.studies import to_be_judged
 from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig
 from medssl.models.start import open_start
@@ -265,7 +266,7 @@ class Curve:
         return labelled.filter(pl.col("patient_id").is_in(chosen))
 
     def judged_cases(self, fold: int) -> pl.DataFrame:
-        return TASKS[self.config.task.name].labelled(self.config.task, self.data.of(self.folds[fold].judged))
+        return to_be_judged(self.config.task, self.data.of(self.folds[fold].judged))
 
     def encoder_config(self, arm: str) -> EncoderConfig:
         settings = self.config.arms[arm]

@@ -21,6 +21,7 @@ from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import with_bounds, with_intervals
+from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder, load_into, load_parts
@@ -133,6 +134,9 @@ def evaluate_elsewhere(
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
     """Fitted on the validation split; None, and told, where it cannot be."""
     held = _labelled(config, data, "validation")
+    if not len(held):
+        log.warning("no temperature was fitted: the validation split has no labelled case")
+        return None
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
     if (patients := held["patient_id"].n_unique()) < ENOUGH:
@@ -224,7 +228,7 @@ def open_judged(run: Path, split: str,
 
 def _labelled(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
     cases = data.cases if split == EVERY else data.cases.filter(pl.col("split") == split)
-    return TASKS[config.task.name].labelled(config.task, cases)
+    return to_be_judged(config.task, cases)
 
 
 def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:

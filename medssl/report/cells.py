@@ -106,15 +106,23 @@ def cohort_tables(study: Study) -> list[Table]:
         left = [[Cell(reason), Cell(f"{count:,}", count)] for reason, count in study.left_out]
         tables.append(Table("What was left out, and why", ["reason", "count"], [Group("", left)]))
     for shares in study.tables:
-        rows = [[Cell(name), *map(_share_cell, row)] for name, row in shares.rows]
+        columns = [_share_cells(column) for column in zip(*(row for _, row in shares.rows), strict=True)]
+        rows = [[Cell(name), *cells] for (name, _), cells in zip(shares.rows, zip(*columns, strict=True), strict=True)]
         tables.append(Table(words.sentence(shares.title), ["", *shares.splits], [Group("", rows)]))
     return tables
 
 
-def _share_cell(share: Share) -> Cell:
-    if 0 < share.count < FEWEST:
-        return Cell(f"< {FEWEST}")
-    return Cell(f"{share.count:,}", share.count, f"{share.percent:.0f} %")
+def _share_cells(column: Sequence[Share]) -> list[Cell]:
+    """A split's groups, and of few cases neither how many they are nor what it could be reckoned from."""
+    withheld = {place for place, share in enumerate(column)
+                if 0 < share.count < FEWEST or 0 < share.total - share.count < FEWEST}
+    told = sorted((place for place, share in enumerate(column) if share.count and place not in withheld),
+                  key=lambda place: column[place].count)
+    adds_up = len(column) > 0 and sum(share.count for share in column) == column[0].total
+    if adds_up and told and 0 < sum(column[place].count for place in withheld) < FEWEST:
+        withheld.add(told[0])
+    return [Cell(f"< {FEWEST}" if share.count < FEWEST else "not told") if place in withheld else
+            Cell(f"{share.count:,}", share.count, f"{share.percent:.0f} %") for place, share in enumerate(column)]
 
 
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:

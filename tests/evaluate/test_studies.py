@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from medssl.evaluate import studies
-from medssl.evaluate.studies import judged_units
+from medssl.evaluate.studies import judged_units, to_be_judged
 from medssl.tasks import Classify, Regress
 
 VALUES = np.array([[0.2, 0.9], [0.8, 0.1], [0.5, 0.5], [0.3, 0.6], [0.1, 0.2]])
@@ -35,7 +35,7 @@ def test_images_of_a_study_are_pooled(pool, expected):
     units, values = judged_units(task, images(), VALUES)
     assert units.to_dict(as_series=False) == {
         "case_id": ["s1", "s0", "s2"], "patient_id": ["p0", "p1", "p1"], "label.Edema": [1.0, 0.0, None],
-        "label.Fracture": [None, None, 0.0], "attr.view": [None, "PA", "PA"], "attr.age": [40.0, None, None]}
+        "label.Fracture": [None, None, 0.0], "attr.view": ["AP + lateral", "PA", "PA"], "attr.age": [40.0, None, None]}
     np.testing.assert_allclose(values, expected)
 
 
@@ -54,6 +54,13 @@ def test_otherwise_images_stay_what_they_are(task):
     units, values = judged_units(task, images(), VALUES)
     assert units.equals(images())
     assert values is VALUES
+
+
+def test_a_study_is_judged_over_all_of_its_images_though_one_has_no_label():
+    cases = images().with_columns(pl.Series("label.Edema", [1.0, None, None, None, None]), **{"label.Fracture": None})
+    by_study, by_image = (Classify.Config(labels=("Edema", "Fracture"), scored_by=unit) for unit in ("study", "image"))
+    assert to_be_judged(by_study, cases)["case_id"].to_list() == ["c0", "c2"]
+    assert to_be_judged(by_image, cases)["case_id"].to_list() == ["c0"]
 
 
 def test_new_cases_need_no_labels():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from medssl.evaluate.agreement import agreement
 from medssl.report.agreement import agreement_figure, agreement_part
 from medssl.report.cells import Table, cohort_tables
 from medssl.report.checklist import YOURS, checklist
+from medssl.report.cohort import Share, Shares
 from medssl.report.html import write_report
 from medssl.report.model_card import model_card
 from medssl.report.study import _left_out, keep_study, read_study
@@ -70,6 +71,16 @@ def test_counts_of_few_are_not_told(studied):
     assert counts & {1, 2, 3, 4}, "or the test shows nothing"
     assert "< 5" in shown
     assert not shown & {"1", "2", "3", "4"}
+
+
+def test_counts_of_few_cannot_be_reckoned_from_the_others(studied):
+    study = read_study(studied)
+    rows = {"AP": 40, "PA": 57, "lateral": 3, "oblique": 0}
+    partition = Shares("view", ["test"], [(name, [Share(count, 100)]) for name, count in rows.items()])
+    positive = Shares("positive", ["test"], [("Edema", [Share(97, 100)]), ("Fracture", [Share(50, 100)])])
+    *_, views, labels = cohort_tables(study.model_copy(update={"groups": [asdict(partition), asdict(positive)]}))
+    assert answers(views) == {"AP": "not told", "PA": "57", "lateral": "< 5", "oblique": "0"}
+    assert answers(labels) == {"Edema": "not told", "Fracture": "50"}
 
 
 def test_what_was_left_out_is_listed(studied, discs):  # noqa: F811
