@@ -15,7 +15,7 @@ TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote
 
 LIGHTLY := .venv-lightly
 
-.PHONY: install demo test test-all kills lint bench docs $(LIGHTLY)
+.PHONY: install demo test test-all test-slurm kills lint bench docs $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -33,10 +33,13 @@ demo: install
 	$(BIN)/medssl demo --out runs/demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not install' $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not install and not slurm' $(ARGS)
 
 test-all: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-slurm: install
+	$(BIN)/python -m pytest -m slurm tests/train/test_slurm.py $(ARGS)
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
