@@ -15,7 +15,7 @@ TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote
 
 LIGHTLY := .venv-lightly
 
-.PHONY: install demo test test-all test-slurm kills lint bench docs $(LIGHTLY)
+.PHONY: install demo test test-all test-slurm kills soak lint bench docs $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -43,6 +43,9 @@ test-slurm: install
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
+
+soak: install
+	PYTHONPATH=tests $(BIN)/python tests/train/soak.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

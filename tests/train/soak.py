@@ -1,0 +1,163 @@
+"""Loads, pretrains and kills in a loop for an hour under a memory cap: is anything lost, and does anything grow?
+
+    make soak ARGS="--minutes 60 --gib 4 --log soak.jsonl"
+
+A run is decoded, prepared and pretrained from nothing, killed with SIGKILL at random moments and started again until it
+has ended, and then held against an unharmed one, bit for bit; then the next one. The memory and the open files of all its
+processes are looked at every second. A line of the log is a life of a run, or a verdict. Exit status 1 where a run did
+not end bit-equal, asked for more memory than the cap, or grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from commands import differences, steps_done, write_recipe
+from small_sets import write_discs
+
+from medssl.data.source import DataConfig
+
+LIFE = 90.0
+"""Seconds, the mean of the lives' lengths; they are drawn from an exponential distribution."""
+WARM = 20.0
+"""Seconds after which a life's memory is looked at for growth: before that, it is still being started."""
+LONG = 60.0
+"""A life of fewer seconds after that tells nothing of growth."""
+GROWTH = 2.0
+"""MiB a minute from which on memory counts as growing."""
+RUN = "noise in the holes of a U-Net, a process that reads ahead, in two parts"
+
+
+@dataclass
+class Watch:
+    """Memory (PSS, MiB) and open files of a process and its descendants, a row a second: (seconds, MiB, files)."""
+
+    process: subprocess.Popen[str]
+    rows: list[tuple[float, float, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        begun = time.monotonic()
+        while self.process.poll() is None:
+            family = list(_family(self.process.pid))
+            self.rows.append((time.monotonic() - begun, sum(map(_pss, family)), sum(map(_files, family))))
+            time.sleep(1)
+
+    def told(self) -> dict:
+        """Peak, and the slope of a straight line through memory and files after WARM; None for a short life."""
+        rows = np.array(self.rows).reshape(-1, 3)
+        warm = rows[rows[:, 0] > WARM]
+        slopes = [None, None]
+        if len(warm) and warm[-1, 0] - warm[0, 0] > LONG:
+            slopes = [round(float(np.polyfit(warm[:, 0] / 60, warm[:, column], 1)[0]), 2) for column in (1, 2)]
+        return {"seconds": round(float(rows[:, 0].max(initial=0))), "peak_mib": round(float(rows[:, 1].max(initial=0))),
+                "mib_a_minute": slopes[0], "files_a_minute": slopes[1]}
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        tasks = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return
+    for child in " ".join(tasks).split():
+        yield from _family(int(child))
+
+
+def _pss(pid: int) -> float:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def _files(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def start(recipe: Path, out: Path, gib: float) -> subprocess.Popen[str]:
+    def capped() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
+
+    words = [sys.executable, "-m", "medssl", "pretrain", str(recipe), "--out", str(out),
+             f"data.cache={out.with_suffix('.cache')}"]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=capped,
+                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def lives(recipe: Path, out: Path, chance: random.Random, gib: float) -> Iterator[dict]:
+    while not (out / "model.json").is_file():
+        before, process = steps_done(out), start(recipe, out, gib)
+        watch, moment = Watch(process), chance.expovariate(1 / LIFE)
+        try:
+            _, told = process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            _, told = process.communicate()
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise RuntimeError(told)
+        yield {"killed": process.returncode != 0, "from_step": before, "at_step": steps_done(out), **watch.told()}
+
+
+def soak(discs: DataConfig, folder: Path, seconds: float, steps: int, gib: float, seed: int) -> Iterator[dict]:
+    chance, deadline = random.Random(seed), time.monotonic() + seconds
+    recipe = write_recipe(folder, discs, RUN, steps=steps)
+    whole = start(recipe, folder / "whole", gib)
+    watch = Watch(whole)
+    _, told = whole.communicate()
+    assert whole.returncode == 0, told
+    yield {"unharmed": True, **watch.told()}
+    for number in count(1):
+        out = folder / f"run-{number}"
+        for life in lives(recipe, out, chance, gib):
+            yield {"number": number, **life}
+        yield {"number": number, "differences": differences(folder / "whole", out)}
+        for each in (out, out.with_suffix(".cache")):
+            shutil.rmtree(each)
+        if time.monotonic() > deadline:
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=3000, help="of each run")
+    parser.add_argument("--gib", type=float, default=4, help="of data that each process may hold (RLIMIT_DATA)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
+    given = parser.parse_args()
+    is_bad = False
+    with tempfile.TemporaryDirectory() as scratch, given.log.open("w") as log:
+        folder = Path(scratch)
+        discs = write_discs(folder / "discs")
+        for line in soak(discs, folder, 60 * given.minutes, given.steps, given.gib, given.seed):
+            is_bad |= bool(line.get("differences")) or (line.get("mib_a_minute") or 0) > GROWTH
+            print(json.dumps(line), file=log, flush=True)
+            print(line, flush=True)
+    sys.exit(1 if is_bad else 0)
+
+
+if __name__ == "__main__":
+    main()
