@@ -3,7 +3,7 @@
     make soak ARGS="--minutes 60 --gib 4 --log soak.jsonl"
 
 A run is decoded, prepared and pretrained from nothing, killed with SIGKILL at random moments and started again until it
-has ended, and then held against an unharmed one, bit for bit; then the next one. The memory and the open files of all its
+has ended, and then held against an unharmed one, bit for bit; then the next one. Memory and open files of all its
 processes are looked at every second. A line of the log is a life of a run, or a verdict. Exit status 1 where a run did
 not end bit-equal, asked for more memory than the cap, or grew.
 """
