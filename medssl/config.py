@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +45,40 @@ class _Loader(yaml.SafeLoader):
                                for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
 
+MOST_NODES = 100_000
+"""Keys and values of a file, its aliases written out; the largest recipe that comes with medssl has some hundreds."""
+
+
 def parse_yaml(text: str) -> Any:
-    """Plain data from YAML text; nothing but mappings, lists, texts, numbers, booleans and null."""
-    return yaml.load(text, Loader=_Loader)
+    """Plain data from YAML text; nothing but mappings, lists, texts, numbers, booleans and null.
+
+    yaml.YAMLError where it is something else, asks for an object of a program, or grows past MOST_NODES by aliases.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MOST_NODES:
+            raise yaml.YAMLError(f"more than {MOST_NODES} values, with its aliases written out")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
+    except (ValueError, LookupError) as error:  # of a value that its tag, or its length, does not fit
+        raise yaml.YAMLError(f"a value is not what it claims to be ({error})") from None
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes it is with every alias written out; without limit where an alias holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES + 1
+        children = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -60,7 +92,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         data = parse_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}", expected="plain YAML", remedy="mend that line") from None
+        raise ConfigError(f"{path} is not YAML: {reason}", expected="plain YAML, without objects of a program",
+                          remedy="mend that line") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}", expected="`key: value` lines at the top level")
     return data

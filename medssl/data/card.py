@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from medssl.config import Config, merge_overrides, read_yaml, validate
+from medssl.config import Config, merge_overrides, parse_yaml, read_yaml, validate
 from medssl.data.split import SPLITS
 from medssl.data.template import fields
 from medssl.errors import ConfigError
@@ -346,7 +346,7 @@ class Card(Config):
     def from_yaml(cls, text: str, source: str = "card") -> Card:
         """The card that `to_yaml` wrote."""
         try:
-            data = yaml.safe_load(text)
+            data = parse_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
         return validate(cls, data, source)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import polars as pl
 
+from medssl.data.parquet import read_parquet
+from medssl.errors import RunError
 from medssl.files import DRAFT, whole
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 COLUMNS = {"case_id": pl.String, "stamp": pl.String, "address": pl.String, "shape": pl.List(pl.Int64),
            "spacing": pl.List(pl.Float64), "has_mask": pl.Boolean, "reason": pl.String, "remedy": pl.String}
 """stamp: the state of the case's files. address: None where they could not be prepared, for `reason`."""
+ADDRESS = r"^[0-9a-f]{32}$"
 _TABLE, _JOURNAL, _LOCK = "index.parquet", "journal.jsonl", "lock"
 _LINES = 10_000
 
@@ -33,11 +36,24 @@ def is_there(folder: Path) -> bool:
 
 
 def read(folder: Path) -> pl.DataFrame:
-    """Every row, of each case and stamp the latest; no rows where nothing is prepared yet."""
+    """Every row, of each case and stamp the latest; no rows where nothing is prepared yet.
+
+    RunError where the index is no such table, or leads to files that are not the cache's own.
+    """
     journal = list(_journal(folder))  # before the table: whoever folds it in removes it last
-    table = [pl.read_parquet(folder / _TABLE)] if (folder / _TABLE).is_file() else []
-    rows = pl.concat([pl.DataFrame(schema=COLUMNS), *table, *journal])
+    try:
+        table = [read_parquet(folder / _TABLE)[0]] if (folder / _TABLE).is_file() else []
+        rows = pl.concat([pl.DataFrame(schema=COLUMNS), *table, *journal])
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise _strange(folder, str(error).splitlines()[0]) from None
+    if not rows["address"].str.contains(ADDRESS).all():
+        raise _strange(folder, "it names arrays by what is no digest")
     return rows.unique(["case_id", "stamp"], keep="last", maintain_order=True) if journal else rows
+
+
+def _strange(folder: Path, how: str) -> RunError:
+    return RunError(f"The index of the cache {folder} cannot be used: {how}", expected="as medssl prepare wrote it",
+                    remedy="remove that folder, and prepare the cases again")
 
 
 def append(folder: Path, row: dict) -> None:

@@ -22,6 +22,7 @@ import polars as pl
 from medssl import __version__
 from medssl.data.card import Card
 from medssl.data.files import Files
+from medssl.data.parquet import read_parquet
 from medssl.data.skips import SKIPPED
 from medssl.data.split import SPLITS
 from medssl.errors import ManifestError
@@ -203,9 +204,17 @@ class Manifest:
         if _digest(cases) != told["medssl.digest"]:
             raise ManifestError(f"{path} was changed after it was built", expected=f"digest {told['medssl.digest']}",
                                 remedy="correct the source table or the card, and build the manifest again")
-        skipped = pl.DataFrame(json.loads(told["medssl.skipped"]), schema=SKIPPED)  # `what` stayed behind: null
+        skipped = _read_skipped(told["medssl.skipped"], path)
         where, folder = _read_files(path, cases) if files else (pl.DataFrame(schema=FILES), None)
         return cls(cases, where, card, skipped, told["medssl.key_id"], folder)
+
+
+def _read_skipped(told: str, path: Path) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(json.loads(told), schema=SKIPPED)  # `what` stayed behind: null
+    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        raise ManifestError(f"What {path} says of skipped files cannot be read: {str(error).splitlines()[0]}",
+                            expected="counts by reason", remedy="build the manifest again") from None
 
 
 def _unknown_files(case_id: str) -> ManifestError:
@@ -231,7 +240,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     remedy = "build it with `medssl manifest`"
     try:
         if path.suffix == ".parquet":
-            told, cases = pl.read_parquet_metadata(path), pl.read_parquet(path)
+            cases, told = read_parquet(path)
         else:
             told, cases = json.loads(_sidecar(path).read_text()), pl.read_csv(path, infer_schema=False)
     except FileNotFoundError:
@@ -277,12 +286,13 @@ def _read_files(path: Path, cases: pl.DataFrame) -> tuple[pl.DataFrame, Path]:
         raise ManifestError(f"The files table {place.name} is not beside {path}", expected="both, as they were built",
                             remedy="copy it too, or build the manifest again where the data lie")
     try:
-        files, folder = pl.read_parquet(place), pl.read_parquet_metadata(place).get(_FOLDER)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        files, told = read_parquet(place)
+    except (ValueError, OSError) as error:
         raise ManifestError(f"{place} cannot be read: {str(error).splitlines()[0]}", expected="a files table",
-                            remedy="build the manifest again") from None
-    if folder is None or list(files.columns) != list(FILES):
-        raise ManifestError(f"{place} was written by an older medssl", expected="columns " + ", ".join(FILES),
+                            remedy="build the manifest again where the data lie") from None
+    if (folder := told.get(_FOLDER)) is None or files.schema != FILES:
+        raise ManifestError(f"{place} was written by an older medssl, or by hand",
+                            expected=", ".join(f"{name} ({kind})" for name, kind in FILES.items()),
                             remedy="build the manifest again where the data lie: with the same key it names all alike")
     lost = cases.join(files, on="case_id", how="anti").height
     if lost:
@@ -298,9 +308,9 @@ def _refuse_far_files(files: pl.DataFrame, folder: str, place: Path) -> None:
     """No row leads outside of the data set's folder. Where links lead was looked at when the manifest was built."""
     start, path = f"{folder.rstrip('/')}/", pl.col("path")
     within = path.str.starts_with(start) & ~path.str.slice(len(start)).str.contains(r"(^|/)\.\.(/|$)")
-    if far := files.filter(~within).height if folder else files.height:
+    if far := files.filter(~within).height if folder.strip("/") else files.height:
         raise ManifestError(f"{place} has {far} path(s) that lead outside of the data set's folder",
-                            expected=f"paths in {folder or 'the folder that the table was built for'}",
+                            expected=f"paths in {folder.rstrip('/') or 'the folder that the table was built for'}",
                             remedy="build the manifest again")
 
 

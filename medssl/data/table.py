@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -12,27 +13,39 @@ from medssl.errors import ManifestError
 
 RESERVED = ("file:", "slices:", "part:", "fits:", "split:")
 """Columns that hold no text of the data set's own begin so (rows.py)."""
+MOST = 1 << 30
+"""Bytes of a table's text: fifty times that of CheXpert."""
 BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
 
 
 def read_table(path: Path) -> pl.DataFrame:
     """A CSV file, also .csv.gz, with every cell as text, exactly as written; blank cells and NA become null."""
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            header = file.readline()
+        text = _content(path)
+        header = text.partition(b"\n")[0].decode("utf-8-sig")
         separator = max(",;\t", key=header.count)
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, null_values=BLANK)
+        frame = pl.read_csv(text, separator=separator, infer_schema=False, null_values=BLANK)
     except FileNotFoundError:
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.csv"))) if path.parent.is_dir() else ""
         raise ManifestError(f"No table {path}", expected="the CSV file that the card names",
                             remedy=f"give the folder that holds it{f'; here are: {near}' if near else ''}") from None
-    except (OSError, EOFError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ManifestError(f"The table {path} cannot be read: {reason}", expected="a CSV file in UTF-8 with a header",
                             remedy="save it as UTF-8 CSV with the same number of cells in every row") from None
     frame = frame.rename({name: name.strip().removeprefix("\ufeff") for name in frame.columns})
     return frame.with_columns(pl.all().str.strip_chars().replace(dict.fromkeys(BLANK)))
+
+
+def _content(path: Path) -> bytes:
+    """A table's text, inflated where its name says so; ManifestError where it is larger than a table may be."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        text = file.read(MOST + 1)
+    if len(text) > MOST:
+        raise ManifestError(f"The table {path} holds more than {MOST >> 20} MiB", expected="a table of cases",
+                            remedy="see what it is; a table as large as that can be cut into several")
+    return text
 
 
 def require_columns(wanted: list[str], frame: pl.DataFrame, asker: str, origin: str) -> None:

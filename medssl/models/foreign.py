@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from medssl.archives import read_arrays, require_no_bomb
 from medssl.errors import RunError
 from medssl.models.adapt import listed
 from medssl.models.layouts import LAYOUTS, Reading
@@ -113,8 +114,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             _require_foreign(file)
             return _as_float(safetensors.torch.load_file(file))
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as arrays:
-                return _as_float({name: torch.from_numpy(arrays[name]) for name in arrays.files})
+            return _as_float({name: torch.from_numpy(array) for name, array in read_arrays(file).items()})
+        if zipfile.is_zipfile(file):
+            require_no_bomb(file)
         # A Namespace, which research code puts beside its weights, is a bag of values and runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(file, weights_only=True, map_location="cpu")
@@ -122,7 +124,10 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # where the damage lies decides what a reader stumbles over
         raise _unreadable(file, _reason(str(error))) from None
-    return _as_float(_unwrapped(loaded, file))
+    tensors = _as_float(_unwrapped(loaded, file))
+    if swollen := [name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]:
+        raise _unreadable(file, f"its {swollen[0]} claims to be larger than what is stored of it")
+    return tensors
 
 
 def _require_foreign(file: Path) -> None:

@@ -22,6 +22,7 @@ from medssl.objectives import Objective, build_objective
 from medssl.report.scans import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
+from medssl.train.checkpoint import NAME, read_state
 from medssl.train.pretrain import PretrainConfig, learnt_from
 from medssl.types import Batch, ViewSpec
 
@@ -144,7 +145,7 @@ def _number(value: float | tuple[float, ...]) -> str:
 
 def _objective_state(run: Path) -> dict[str, torch.Tensor]:
     """The whole objective, heads included, from the run's last checkpoint."""
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")["module"]
+    return read_state(run / "checkpoints" / NAME)["module"]
 
 
 def _batch(config, data: Data) -> Batch:

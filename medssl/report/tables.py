@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
+from medssl.archives import read_arrays
 from medssl.config import read_yaml
 from medssl.errors import RunError
 from medssl.report.study import Study, read_study
@@ -301,12 +302,12 @@ def _read_log(path: Path, remedy: str) -> pl.DataFrame:
 
 def _read_examples(path: Path, remedy: str) -> Examples | Ranked:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            image = stored["image"].astype(np.float32)
-            if "told" in stored:
-                return Ranked(image, tuple(map(str, stored["told"])))
-            return Examples(image, stored["truth"], stored["prediction"], tuple(map(str, stored["regions"])),
-                            stored.get("score"))
+        stored = read_arrays(path)
+        image = stored["image"].astype(np.float32)
+        if "told" in stored:
+            return Ranked(image, tuple(map(str, stored["told"])))
+        return Examples(image, stored["truth"], stored["prediction"], tuple(map(str, stored["regions"])),
+                        stored.get("score"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} cannot be read: {error}", expected="image, truth, prediction and regions, or image and "
                        "told", remedy=remedy) from None

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from medssl.archives import require_no_bomb
 from medssl.errors import RunError
 from medssl.files import whole
 from medssl.train.launch import World
@@ -162,10 +163,7 @@ def _last_good(folder: Path) -> tuple[Path, dict[str, Any] | None]:
         if not path.is_file():
             continue
         try:
-            with zipfile.ZipFile(path) as parts:
-                if parts.testzip():  # torch does not look at the checksums that it writes
-                    raise ValueError("a checksum differs")
-            state = torch.load(path, weights_only=True, map_location="cpu")
+            state = read_state(path)
         except Exception:  # where the damage lies decides what a reader stumbles over
             damaged.append(path)
             continue
@@ -176,6 +174,15 @@ def _last_good(folder: Path) -> tuple[Path, dict[str, Any] | None]:
         raise RunError(f"The checkpoint {damaged[0]} cannot be read", expected="a whole file that this program wrote",
                        remedy="delete it to begin again from step 0, or restore it from a copy")
     return folder / NAME, None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU; nothing in it is ever run. Some error or other where it is damaged."""
+    require_no_bomb(path)
+    with zipfile.ZipFile(path) as parts:
+        if parts.testzip():  # torch does not look at the checksums that it writes
+            raise ValueError("a checksum differs")
+    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _by_name(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

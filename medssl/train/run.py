@@ -26,7 +26,7 @@ import yaml
 from pydantic import ValidationError
 
 import medssl
-from medssl.config import Config
+from medssl.config import Config, read_yaml
 from medssl.errors import InUse, RunError
 from medssl.files import clear_drafts, write_whole
 from medssl.train.how import HowConfig
@@ -46,16 +46,15 @@ def open_run(folder: Path, config: Config, **known: Any) -> Path:
     it runs on; the provenance says when that did.
     """
     recipe = folder / "recipe.yaml"
-    text = _written(config)
     if recipe.is_file():
         if not _is_ours_unbegun(folder):
-            _go_on(folder, _with_defaults(recipe.read_text(), type(config)), text, known)
+            _go_on(folder, _with_defaults(read_yaml(recipe), type(config)), config, known)
             return folder
         for account in (folder / "init.txt", *folder.glob("init/*/init.txt")):
             account.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "provenance.json", json.dumps(provenance(**known), indent=1))
-    write_whole(recipe, text)
+    write_whole(recipe, _written(config))
     return folder
 
 
@@ -132,22 +131,22 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _with_defaults(text: str, kind: type[Config]) -> str:
+def _with_defaults(recipe: dict[str, Any], kind: type[Config]) -> dict[str, Any]:
     """A recipe as this version writes it: one of an earlier version lacks fields that are at their defaults."""
     try:
-        return _written(kind.model_validate(yaml.safe_load(text)))
+        return kind.model_validate(recipe).model_dump(mode="json")
     except ValidationError:
-        return text
+        return recipe
 
 
 def _written(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _go_on(folder: Path, old: str, new: str, known: Mapping[str, Any]) -> None:
-    before, manifest = read_provenance(folder), known.get("manifest")
-    changed = _changed_keys(yaml.safe_load(old), yaml.safe_load(new))
-    learnt = [key for key in changed if not _is_how(key, is_curve=yaml.safe_load(new).get("step") == "curve")]
+def _go_on(folder: Path, old: dict[str, Any], config: Config, known: Mapping[str, Any]) -> None:
+    before, manifest, new = read_provenance(folder), known.get("manifest"), config.model_dump(mode="json")
+    changed = _changed_keys(old, new)
+    learnt = [key for key in changed if not _is_how(key, is_curve=new.get("step") == "curve")]
     differing = ""
     if learnt:
         differing = f"of another recipe (differs in {', '.join(learnt[:6])})"
@@ -164,7 +163,7 @@ def _go_on(folder: Path, old: str, new: str, known: Mapping[str, Any]) -> None:
     if changed or moved:
         _add_to_provenance(folder, went_on=[*moves, {"at": _now(), "with": changed, **moved}])
     if changed:
-        write_whole(folder / "recipe.yaml", new)
+        write_whole(folder / "recipe.yaml", _written(config))
 
 
 def _is_how(key: str, is_curve: bool) -> bool:
