@@ -167,8 +167,8 @@ def _explain_shapes(name: str, theirs: Tensor, ours: Tensor) -> str:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if folder.is_file():
-        raise RunError(f"{folder} is no model file, or was cut short", expected="a file that medssl export --file wrote",
-                       remedy="copy it again, or name the run's folder")
+        raise RunError(f"{folder} is no model file, or was cut short", remedy="copy it again, or name the run's folder",
+                       expected="a file that medssl export --file wrote")
     if not folder.is_dir():
         raise RunError(f"No run folder {folder}", remedy="check the path",
                        expected=f"a folder with {DESCRIPTION}, or a file that medssl export --file wrote")

@@ -14,8 +14,9 @@ import torch
 from small_sets import write_discs
 from typer.testing import CliRunner
 
-from medssl import load_encoder
+from medssl import load_encoder, prepare_scan
 from medssl.cli import app
+from medssl.data.source import open_data
 from medssl.errors import MedsslError, RunError
 from medssl.evaluate.single import predict_run
 from medssl.export.one_file import write_file
@@ -133,3 +134,14 @@ def test_a_file_that_was_changed_is_refused(change, files, tmp_path):
         (tmp_path / "model.medssl").write_bytes(whole[:-8])
     with pytest.raises(RunError, match="or was cut short" if change == "cut" else "is damaged.*SHA-256"):
         load_encoder(tmp_path / "model.medssl")
+
+
+def test_a_scan_prepared_by_itself_is_the_case_of_the_cache(runs, files, discs):
+    data = open_data(discs)
+    case_id = data.cases["case_id"][0]
+    encoder = load_encoder(files["pretrain"])
+    (path,) = data.manifest.all_paths(case_id)["image"]
+    alone = prepare_scan(path, encoder.preprocessing)
+    assert alone.dtype == np.float32
+    np.testing.assert_allclose(alone, data.cache.read(case_id).array, atol=1e-3)
+    assert prepare_scan([path, path], encoder.preprocessing).shape == (2, *alone.shape[1:])
