@@ -22,10 +22,16 @@ INTENSITY = {
 }
 
 
-def described_input(description: Mapping[str, Any], channels: int, size: tuple[int, ...]) -> dict[str, Any]:
-    """Of a network that is given (B, channels, *size): `description` is the run's model.json."""
-    prepare = PrepareConfig.model_validate(description["preprocessing"])
+def described_input(description: Mapping[str, Any], channels: int, size: tuple[int, ...],
+                    is_dense: bool) -> dict[str, Any]:
+    """Of a network that is given (B, channels, *size): `description` is the run's model.json.
+
+    is_dense: whether it is slid over a case, and not shown some boxes of it.
+    """
     kind = description.get("kind")
+    prepare = PrepareConfig.model_validate(description["preprocessing"])
+    box = BoxConfig.model_validate(description.get("box", {}))
+    seen = [] if is_dense else _boxes_in_words(box, kind) + _views_in_words(description, size)
     axes = [*AXES.get(kind, ["slice", "row"]), "column"][-len(size):]
     return {
         "name": "image",
@@ -37,8 +43,8 @@ def described_input(description: Mapping[str, Any], channels: int, size: tuple[i
         "modalities": description.get("modalities", []),
         "spacing_mm": list(prepare.spacing) if prepare.spacing else None,
         "preparation": prepare.model_dump(mode="json"),
-        "preparation_in_words": in_words(prepare, kind),
-        "box": BoxConfig.model_validate(description.get("box", {})).model_dump(mode="json"),
+        "preparation_in_words": in_words(prepare, kind) + seen,
+        "box": box.model_dump(mode="json"),
     }
 
 
@@ -49,7 +55,7 @@ def described_output(task: Task | None, width: int) -> dict[str, Any]:
                 "meaning": "the encoder's pooled features"}
     if isinstance(task, Segment):
         return {"name": "logits", "axes": ["batch", "region", "as the image"], "names": list(task.names),
-                "threshold": task.config.threshold,
+                "threshold": task.config.threshold, "overlap": task.config.overlap,
                 "meaning": "a voxel belongs to a region where sigmoid(logit) is above the threshold; of a case larger "
                            f"than the size, average the logits of windows that overlap by {task.config.overlap:g}"}
     if task.config.name == "regress":
@@ -82,6 +88,23 @@ def in_words(prepare: PrepareConfig, kind: str | None) -> list[str]:
     if prepare.size:
         steps.append(f"resized to {list(prepare.size)} voxels in array order, linearly, anti-aliased in the plane")
     return steps
+
+
+def _boxes_in_words(box: BoxConfig, kind: str | None) -> list[str]:
+    count = "at every place" if box.judged == "all" else f"at {box.judged} places spread evenly"
+    steps = [f"every {box.period}th frame"] if box.period > 1 else []
+    if box.planar:
+        steps.append(f"slices are looked at one by one, {count}, and their outputs averaged")
+    if box.size:
+        steps.append(f"of a case larger than {list(box.size)} voxels, boxes of that size, {count}, whose outputs are "
+                     "averaged")
+    return steps
+
+
+def _views_in_words(description: Mapping[str, Any], size: tuple[int, ...]) -> list[str]:
+    if not description.get("views", {}).get("size"):
+        return []
+    return [f"the largest part in its middle of the shape {list(size)}, resized to that, linearly"]
 
 
 def _names(known: list[str], channels: int) -> list[str]:

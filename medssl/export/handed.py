@@ -14,15 +14,19 @@ from medssl.errors import ConfigError
 from medssl.export.described import described, described_input, described_output
 from medssl.models.encoder import Encoder
 from medssl.models.weights import encoder_of, load_parts
-from medssl.tasks import LabelledModel
+from medssl.tasks import LabelledModel, Task
 from medssl.tasks.saved import SavedModel
 
 
 @dataclass(frozen=True, eq=False)
 class Handed:
-    """network: image (B, C, *size) float32 -> (B, L), (B, R, *size) or (B, D), on the CPU and in eval mode."""
+    """network: image (B, C, *size) float32 -> (B, L), (B, R, *size) or (B, D), on the CPU and in eval mode.
+
+    task: None of an encoder alone.
+    """
 
     network: nn.Module
+    task: Task | None
     channels: int
     size: tuple[int, ...]
     description: dict[str, Any]
@@ -46,9 +50,9 @@ class Handed:
         encoder.memory_format = torch.contiguous_format  # exporters stumble over axes of 1 cell laid out otherwise
         model.to(memory_format=encoder.memory_format)
         task = model.task if isinstance(model, LabelledModel) else None
-        told = described(task, described_input(description, encoder.channels, size),
+        told = described(task, described_input(description, encoder.channels, size, bool(task and task.needs_mask)),
                          described_output(task, encoder.width))
-        return cls(_OneTensor(model).eval(), encoder.channels, size, told)
+        return cls(_OneTensor(model).eval(), task, encoder.channels, size, told)
 
     @property
     def output(self) -> str:

@@ -60,8 +60,8 @@ def _exported(handed: Handed) -> ModelProto:
                 input_names=["image"], output_names=[handed.output],
                 dynamic_shapes={"image": {0: torch.export.Dim("batch")}})
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
-        raise RunError(f"The network cannot be written as ONNX: {_innermost(error)}", expected="operations that ONNX has",
-                       remedy="use medssl export --file") from None
+        raise RunError(f"The network cannot be written as ONNX: {_innermost(error)}",
+                       expected="operations that ONNX has", remedy="use medssl export --file") from None
     model = program.model_proto
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise RunError("The network would take batches of one size alone as ONNX", expected="any size of batch",

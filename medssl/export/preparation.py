@@ -137,8 +137,8 @@ class Drawing(Preparation):
         masks = resized(logits, size) > self.threshold
         labels = torch.zeros_like(scan[:1], dtype=torch.uint8)
         inside = self.cut(labels, bounds)
-        for region, value in zip(self.order, self.values):
-            inside[0][masks[region]] = value
+        for place, region in enumerate(self.order):
+            inside[0][masks[region]] = self.values[place]
         return labels
 
 
@@ -148,13 +148,14 @@ class MeanOverBoxes(nn.Module):
     Args:
         look: a box (1, C, *box) -> (1, L).
         size: of a box along each axis of the case, 1 along the first where boxes are slices.
+        is_whole: whether a box is a whole case, or a whole slice, so that cases of another size are refused.
     """
 
     size: list[int]
 
-    def __init__(self, look: nn.Module, box: BoxConfig, size: tuple[int, ...]) -> None:
+    def __init__(self, look: nn.Module, box: BoxConfig, size: tuple[int, ...], is_whole: bool) -> None:
         super().__init__()
-        self.look, self.planar = look, box.planar
+        self.look, self.planar, self.is_whole = look, box.planar, is_whole
         self.size = list(size)
         self.every = box.judged == "all"
         self.judged = int(DEFAULT if box.judged == "all" else box.judged)
@@ -163,6 +164,8 @@ class MeanOverBoxes(nn.Module):
         room: list[int] = []
         for axis, side in enumerate(self.size):
             room.append(max(case.shape[axis + 2] - side, 0))
+            if self.is_whole and case.shape[axis + 2] != side and not (self.planar and axis == 0):
+                raise ValueError("the network learnt from cases of another size")
         shares = self.places(room)
         along_first = self.planar or (self.every and room[0] > 0)
         outputs: list[Tensor] = []

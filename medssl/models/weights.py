@@ -5,8 +5,9 @@ Tensors are named "<part>.<name in the part's state>", e.g. "encoder.norm.weight
     parts           the names of the parts
     sha256          of model.safetensors, so that a copy cut short or files of two runs are told apart
     encoder         the encoder's Config, where there is one
-    kind, modalities, channels, preprocessing, box, size    what it learnt from: images, volumes or clips, of which
-                    modalities and channels, how they were prepared and read, and S of what the encoder was given
+    kind, modalities, channels, preprocessing, box, views, size    what it learnt from: images, volumes or clips, of
+                    which modalities and channels, how they were prepared, read and shown but for what is drawn, and S
+                    of what the encoder was given
     init            what it started from, where it did: layout and sha256 of those weights, and whether it is known
                     whom they saw; patients_seen then holds theirs too
     objective, patients_seen (digests), ...   whatever else the run has to say

@@ -133,6 +133,7 @@ def model_description(data: Data, augment: PolicyConfig, patients: list[str]) ->
         "kind": data.cases["kind"][0],
         "modalities": data.cases["modality"].unique().sort().to_list(),
         "size": view_size(data, augment),
+        "views": augment.still().model_dump(mode="json"),
         "preprocessing": data.config.prepare.model_dump(mode="json"),
         "box": data.config.box.model_dump(mode="json"),
         "channels": data.manifest.channels,
