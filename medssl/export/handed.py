@@ -47,8 +47,6 @@ class Handed:
         encoder = model.encoder if isinstance(model, LabelledModel) else model
         size = size or _known_size(description, encoder, run)
         _require_axes(size, encoder)
-        encoder.memory_format = torch.contiguous_format  # exporters stumble over axes of 1 cell laid out otherwise
-        model.to(memory_format=encoder.memory_format)
         task = model.task if isinstance(model, LabelledModel) else None
         told = described(task, described_input(description, encoder.channels, size, bool(task and task.needs_mask)),
                          described_output(task, encoder.width))

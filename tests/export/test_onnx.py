@@ -19,7 +19,7 @@ from medssl.models.weights import save_model
 from medssl.tasks import TASKS, build_task
 
 NETWORKS = {
-    "resnet in 3-D": ("resnet", {"dims": 3, "widths": [4, 4, 4, 4]}, (16, 16, 16), "segment"),
+    "resnet in 3-D": ("resnet", {"dims": 3, "widths": [4, 4, 4, 4]}, (32, 32, 32), "segment"),
     "vit with a class token": ("vit", {"size": [4, 16, 16], "patch": [2, 8, 8], "width": 24, "depth": 2, "heads": 2,
                                        "class_token": True, "pooled": "class"}, (4, 16, 16), "classify"),
     "vit as UNETR": ("vit", {"size": [16, 16], "patch": [8, 8], "width": 24, "depth": 3, "heads": 2}, (16, 16),
