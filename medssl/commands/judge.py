@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medssl.accounts import print_groups, print_scores, print_skipped
-from medssl.commands.arguments import FinetunedRun, Overrides, Recipe
+from medssl.commands.arguments import FinetunedModel, FinetunedRun, Overrides, Recipe
 from medssl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def probe(recipe: Recipe, overrides: Overrides = None,
 
 
 def evaluate(
-    run: FinetunedRun,
+    run: FinetunedModel,
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split to judge on, or all.")] = "test",
     manifest: Annotated[Path | None, typer.Option(help="Another set to judge on, without training; its predictions go "
@@ -99,7 +99,7 @@ def ood(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A finetuning run folder, or the one file of one, by medssl export.")],
+    run: FinetunedModel,
     scans: Annotated[Path, typer.Argument(help="A manifest, or a folder of new scans as they are.")],
     out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")] = Path("predictions.csv"),
     masks: Annotated[Path | None, typer.Option(help="A folder to write a segmentation's masks into, on the voxels of "

@@ -75,7 +75,7 @@ class Judged:
 
 
 def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = None) -> Judged:
-    """Judges a finetuned run on `split`; leaves predictions.parquet in the run.
+    """Judges a finetuned run on `split`; leaves predictions.parquet in it, or in <file>_judged beside its one file.
 
     Args:
         by: an attribute that the cases are to have.
@@ -93,20 +93,21 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
     if temperature:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
-    predictions.write_parquet(run / "predictions.parquet")
+    folder = _beside(run)
+    predictions.write_parquet(folder / "predictions.parquet")
     found = with_intervals(config.task.name, with_bounds(config.task, predictions))
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
-    return Judged(run, model.task.config, predictions, found)
+    return Judged(folder, model.task.config, predictions, found)
 
 
 def evaluate_elsewhere(
     run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str], by: str | None = None
 ) -> Judged:
-    """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in the run's
-    transfer/<name of the card>.
+    """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in
+    transfer/<name of the card> of the run, or of <file>_judged beside its one file.
 
     Args:
         names: what the manifest calls the run's labels or regions, where it is another name.
@@ -123,11 +124,18 @@ def evaluate_elsewhere(
         require_attribute(judged, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
-    folder = run / "transfer" / data.manifest.card.name
+    folder = _beside(run) / "transfer" / data.manifest.card.name
     folder.mkdir(parents=True, exist_ok=True)
     predictions.write_parquet(folder / "predictions.parquet")
     found = with_intervals(config.task.name, with_bounds(model.task.config, predictions))
     return Judged(folder, model.task.config, predictions, found)
+
+
+def _beside(run: Path) -> Path:
+    """Where what was found of a run is left: its folder, or one beside its one file."""
+    folder = run if run.is_dir() else run.with_name(f"{run.stem}_judged")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:

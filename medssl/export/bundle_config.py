@@ -30,7 +30,7 @@ def inference(told: dict[str, Any]) -> dict[str, Any]:
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "preparation": "$torch.jit.load(str(Path(@bundle_root) / 'models/preparation.ts'))",
         "network_def": "$torch.jit.load(str(Path(@bundle_root) / 'models/model.ts'), map_location=@device).eval()",
-        "preprocessing": {"_target_": "Compose", "transforms": [load, *turn]},
+        "preprocessing": {"_target_": "Compose", "map_items": False, "transforms": [load, *turn]},
         "as_array": f"$lambda scan: scan.as_tensor().permute({order}).contiguous()",
         "spacing": "$lambda scan: [float(mm) for mm in reversed(scan.pixdim.tolist())]",
         "prepared": "$lambda scan: @preparation(@as_array(scan), @spacing(scan)).to(@device)",

@@ -43,14 +43,14 @@ class Handed:
             ConfigError: a size that the network cannot take, or that nobody knows.
         """
         tensors, description = load_parts(run)
-        model = SavedModel.open(run).with_task() if "task" in tensors else encoder_of(tensors, description, run)
-        encoder = model.encoder if isinstance(model, LabelledModel) else model
+        encoder = encoder_of(tensors, description, run)
+        model = SavedModel(encoder, tensors, description).with_task() if "task" in tensors else None
+        task = model.task if model else None
         size = size or _known_size(description, encoder, run)
         _require_axes(size, encoder)
-        task = model.task if isinstance(model, LabelledModel) else None
         told = described(task, described_input(description, encoder.channels, size, bool(task and task.needs_mask)),
                          described_output(task, encoder.width))
-        return cls(_OneTensor(model).eval(), task, encoder.channels, size, told)
+        return cls(_OneTensor(model or encoder).eval(), task, encoder.channels, size, told)
 
     @property
     def output(self) -> str:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from medssl import load_encoder, prepare_scan
 from medssl.cli import app
 from medssl.data.source import open_data
-from medssl.errors import MedsslError, RunError
-from medssl.evaluate.single import predict_run
+from medssl.errors import LeakageError, MedsslError, RunError
+from medssl.evaluate.single import evaluate_elsewhere, predict_run
 from medssl.export.one_file import write_file
 from medssl.io.write import write_nifti
 from medssl.models.start import open_start
@@ -95,6 +95,17 @@ def test_the_command_writes_the_file(runs, medssl, tmp_path):
     assert load_encoder(tmp_path / "deep/model.medssl").channels == 1
     with pytest.raises(MedsslError, match="Nothing to write"):
         medssl("export", runs["classify"])
+
+
+def test_it_is_judged_elsewhere_as_its_run_is(runs, files, discs, tmp_path):
+    new = write_discs(tmp_path / "new", salt="new")
+    overrides = [f"data.cache={tmp_path / 'cache'}"]
+    theirs, ours = (evaluate_elsewhere(source["classify"], new.manifest, "test", {}, overrides)
+                    for source in (runs, files))
+    assert ours.scores == theirs.scores
+    assert ours.folder == files["classify"].parent / "classify_judged/transfer/discsnew"
+    with pytest.raises(LeakageError, match="trained on 24 of the 24"):
+        evaluate_elsewhere(files["classify"], discs.manifest, "train", {}, overrides)
 
 
 def test_its_encoder_is_the_runs(runs, files):
