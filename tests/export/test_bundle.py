@@ -14,14 +14,12 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
-from small_sets import SMALL, make
+from small_sets import SMALL
 
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError
 from medssl.evaluate.single import predict_run
 from medssl.export.bundle import write_bundle
-from medssl.io.write import write_nifti
-from medssl.rng import stream
 from medssl.train.finetune import FinetuneConfig, finetune
 
 TRAIN = {**SMALL["train"], "steps": 1, "batch_size": 2}
@@ -86,32 +84,9 @@ def test_regions_of_pictures_are_drawn_as_in_medssl(runs, discs, tmp_path):
         np.testing.assert_array_equal(theirs, ours)
 
 
-@pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
-    """Six people with two channels on one oblique, unturned grid, in the middle of nothing, and a mask."""
-    root = tmp_path_factory.mktemp("volumes")
-    affine = np.array([[-1.2, 0, 0, 3], [0, 1.5, 0, 4], [0, 0, -2.0, 5], [0, 0, 0, 1]])
-    for number in range(6):
-        rng = stream("volumes", number)
-        inside = np.zeros((14, 20, 22), dtype=np.float32)
-        inside[2:12, 3:17, 4:20] = 1
-        for name in ("a", "b"):
-            grey = inside * rng.normal(100, 20, inside.shape).astype("f4")
-            write_nifti(root / f"p{number}_{name}.nii.gz", grey, affine)
-        write_nifti(root / f"p{number}_seg.nii.gz", (inside * (rng.random(inside.shape) < 0.5)).astype("u1"), affine)
-    make(root, kind="volume", files={name: f"{{case}}_{name}.nii.gz" for name in "ab"}, mask="{case}_seg.nii.gz",
-         regions={"whole": [1, 2], "core": [1]}).save(root / "volumes.parquet")
-    return DataConfig.model_validate({
-        "manifest": root / "volumes.parquet", "cache": root / "cache", "box": {"size": [8, 8, 8]},
-        "prepare": {"intensity": "zscore_nonzero", "margin": 1, "spacing": [1.6, 1.5, 1.5]}})
-
-
-def test_regions_of_volumes_lie_on_the_scans_own_voxels(volumes, tmp_path):
-    run = finetune(FinetuneConfig.model_validate({
-        "data": volumes, "encoder": {"name": "unet", "dims": 3, "widths": [4, 8]}, "train": TRAIN,
-        "task": {"name": "segment"}}), tmp_path / "run")
-    write_bundle(run, tmp_path / "bundle")
-    ids, paths, expected = cases(volumes, predict_run(run, volumes.manifest, tmp_path / "masks"), 1)
+def test_regions_of_volumes_lie_on_the_scans_own_voxels(volumes, volume_run, tmp_path):
+    write_bundle(volume_run, tmp_path / "bundle")
+    ids, paths, expected = cases(volumes, predict_run(volume_run, volumes.manifest, tmp_path / "masks"), 1)
     (found,) = run_by_monai(tmp_path / "bundle", [paths[0][:2]])
     assert found == pytest.approx(expected[0], rel=1e-3)
     ours = nibabel.load(tmp_path / f"masks/{ids[0]}.nii.gz")

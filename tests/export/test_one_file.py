@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 
 from medssl import load_encoder, prepare_scan
 from medssl.cli import app
+from medssl.data.manifest import Manifest
+from medssl.data.pseudonym import pseudonym
 from medssl.data.source import open_data
 from medssl.errors import LeakageError, MedsslError, RunError
 from medssl.evaluate.single import evaluate_elsewhere, predict_run
 from medssl.export.one_file import write_file
-from medssl.io.write import write_nifti
+from medssl.io.write import write_dicom, write_nifti
 from medssl.models.start import open_start
+from medssl.rng import stream
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,32 @@ def test_a_run_folder_predicts_a_folder_too_and_a_file_a_manifest(runs, files, d
     both = [told(pl.read_parquet(tmp_path / f"{name}.parquet")) for name in ("folder", "manifest")]
     assert both[0] == pytest.approx(both[1], abs=1e-6)
     assert not (tmp_path / "runs").exists(), "nothing was cached where nobody asked for it"
+
+
+def test_dicom_is_predicted_with_its_own_patients(files, medssl, tmp_path):
+    for number in range(3):
+        uid = f"1.2.826.0.1.3680043.8.498.{number}"
+        film = stream("films", number).integers(0, 4000, (24, 24)).astype(np.uint16)
+        write_dicom(tmp_path / f"new/{number}/film.dcm", film, patient_id=f"MRN{number // 2}", study_uid=f"{uid}.1",
+                    series_uid=f"{uid}.2", instance_uid=f"{uid}.3")
+    medssl("predict", files["classify"], tmp_path / "new")
+    found = pl.read_csv(tmp_path / "predictions.csv")
+    key = (tmp_path / "pseudonym.key").read_bytes()
+    assert sorted(found["patient_id"]) == sorted(pseudonym(key, "p", "hospital", f"MRN{n}") for n in (0, 0, 1))
+    assert "MRN" not in (tmp_path / "predictions.csv").read_text()
+
+
+def test_channels_are_told_apart_by_a_card(volumes, volume_run, medssl, tmp_path):
+    write_file(volume_run, tmp_path / "model.medssl")
+    folder = volumes.manifest.parent
+    with pytest.raises(MedsslError, match="takes the channels a, b, and the card has image.*--card"):
+        medssl("predict", "model.medssl", folder)
+    card = Manifest.load(volumes.manifest).card
+    (tmp_path / "card.yaml").write_text(card.to_yaml())
+    medssl("predict", "model.medssl", folder, "--card", "card.yaml", "--masks", "masks")
+    assert told(pl.read_csv("predictions.csv")) == told(predict_run(volume_run, volumes.manifest))
+    assert len(list((tmp_path / "masks").iterdir())) == 6
+    assert set(pl.read_csv("predictions.files.csv")["channel"]) == {"a", "b"}
 
 
 def test_cases_of_another_kind_are_refused_or_left_out(files, medssl, tmp_path, caplog):
