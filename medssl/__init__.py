@@ -9,13 +9,15 @@ from medssl.errors import MedsslError
 from medssl.types import Scan
 
 if TYPE_CHECKING:
+    from medssl.data.single import prepare_scan
     from medssl.io import find_scans, open_scan
     from medssl.models.weights import load_encoder
 
 __version__ = "0.1.0"
-__all__ = ["MedsslError", "Scan", "find_scans", "load_encoder", "open_scan"]
+__all__ = ["MedsslError", "Scan", "find_scans", "load_encoder", "open_scan", "prepare_scan"]
 
-_LAZY = {"open_scan": "medssl.io", "find_scans": "medssl.io", "load_encoder": "medssl.models.weights"}
+_LAZY = {"open_scan": "medssl.io", "find_scans": "medssl.io", "load_encoder": "medssl.models.weights",
+         "prepare_scan": "medssl.data.single"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medssl import __version__
-from medssl.commands import data, judge, learn
+from medssl.commands import data, hand_over, judge, learn
 from medssl.errors import MedsslError, Stopped
 from medssl.train.rank import has_the_word, refuse_several
 from medssl.train.signals import STOPPING
@@ -25,7 +25,8 @@ app = typer.Typer(
 
 for _command in (
     data.phantom, data.manifest, data.check, data.prepare, data.preview, learn.pretrain, learn.finetune, judge.probe,
-    learn.curve, judge.evaluate, judge.robustness, judge.ood, judge.predict, judge.report, learn.demo,
+    learn.curve, judge.evaluate, judge.robustness, judge.ood, judge.predict, judge.report, hand_over.export,
+    learn.demo,
 ):
     app.command()(_command)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medssl.accounts import print_groups, print_scores
-from medssl.commands.arguments import FinetunedRun, ManifestPath, Overrides, Recipe
+from medssl.accounts import print_groups, print_scores, print_skipped
+from medssl.commands.arguments import FinetunedModel, FinetunedRun, Overrides, Recipe
 from medssl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def probe(recipe: Recipe, overrides: Overrides = None,
@@ -25,7 +28,7 @@ def probe(recipe: Recipe, overrides: Overrides = None,
 
 
 def evaluate(
-    run: FinetunedRun,
+    run: FinetunedModel,
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split to judge on, or all.")] = "test",
     manifest: Annotated[Path | None, typer.Option(help="Another set to judge on, without training; its predictions go "
@@ -96,22 +99,30 @@ def ood(
 
 
 def predict(
-    run: FinetunedRun,
-    manifest: ManifestPath,
+    run: FinetunedModel,
+    scans: Annotated[Path, typer.Argument(help="A manifest, or a folder of new scans as they are.")],
     out: Annotated[Path, typer.Option(help="The table to write, .parquet or .csv.")] = Path("predictions.csv"),
     masks: Annotated[Path | None, typer.Option(help="A folder to write a segmentation's masks into, on the voxels of "
                                                     "each input: patient data.")] = None,
+    card: Annotated[Path, typer.Option(help="Of a folder: the card that says which files make a case.")] =
+        Path("data_manifests/any_folder.yaml"),
+    key: Annotated[Path | None, typer.Option(help="Of a folder: file with the pseudonym key, as medssl manifest "
+                                                  "takes it.")] = None,
 ) -> None:
-    """A finetuned model's output for every case of a manifest, labelled or not.
+    """A finetuned model's output for every case of a manifest, labelled or not, or for every scan of a folder; then a
+    second table, <out>.files.csv, which only you can read, says which case is which file.
 
-    Example: medssl predict runs/chexpert/finetune new.parquet --out predictions.csv
+    Example: medssl predict chexpert.medssl /data/new --out predictions.csv
     """
-    from medssl.evaluate.single import predict_run
-
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out} is no table", expected="a name in .csv or .parquet", remedy="change the ending")
     out.parent.mkdir(parents=True, exist_ok=True)
-    table = predict_run(run, manifest, masks)
+    if scans.is_dir():
+        table = _predicted_folder(run, scans, out, masks, card, key)
+    else:
+        from medssl.evaluate.folder import predict_manifest
+
+        table = predict_manifest(run, scans, out.parent, masks)
     if out.suffix == ".csv":
         table.write_csv(out)
     else:
@@ -120,6 +131,27 @@ def predict(
     if masks:
         print(f"Their masks lie in {masks}, named by case id. They are patient data: a DICOM segmentation names the "
               "patient as its source does, and a head's outline may tell whose it is.")
+
+
+def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, card: Path,
+                      key: Path | None) -> pl.DataFrame:
+    from medssl.data.card import Card
+    from medssl.data.pseudonym import load_key
+    from medssl.evaluate.folder import predict_folder, read_folder
+    from medssl.files import whole
+    from medssl.recipe import find
+    from medssl.train.bar import Bar
+
+    read = Card.read(find(card, "data_manifests"), ())
+    with Bar("read") as progress:
+        found = read_folder(run, scans, read, load_key(key), progress)
+    print_skipped(found.skipped, None)
+    table, places = predict_folder(run, found, out.parent, masks)
+    private = out.with_name(f"{out.stem}.files.csv")
+    with whole(private, mode=0o600) as draft:
+        places.write_csv(draft)
+    print(f"Which case is which file: {private}")
+    return table
 
 
 def report(

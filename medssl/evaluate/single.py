@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import TypeAdapter
 
-from medssl.config import merge_overrides, read_yaml, validate
+from medssl.config import merge_overrides, validate
 from medssl.data.source import Data, open_data
-from medssl.errors import ConfigError, LeakageError, MedsslError, RunError
+from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
@@ -23,10 +22,11 @@ from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import with_bounds, with_intervals
 from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
+from medssl.models.packed import recipe_of
 from medssl.models.start import open_start
-from medssl.models.weights import load_encoder, load_into, load_parts
 from medssl.rng import torch_seed
-from medssl.tasks import TASKS, Classify, LabelledModel, TaskConfig, build_task
+from medssl.tasks import TASKS, Classify, LabelledModel, TaskConfig
+from medssl.tasks.saved import SavedModel
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
@@ -76,7 +76,7 @@ class Judged:
 
 
 def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = None) -> Judged:
-    """Judges a finetuned run on `split`; leaves predictions.parquet in the run.
+    """Judges a finetuned run on `split`; leaves predictions.parquet in it, or in <file>_judged beside its one file.
 
     Args:
         by: an attribute that the cases are to have.
@@ -94,20 +94,21 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
     if temperature:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
-    predictions.write_parquet(run / "predictions.parquet")
+    folder = _beside(run)
+    predictions.write_parquet(folder / "predictions.parquet")
     found = with_intervals(config.task.name, with_bounds(config.task, predictions))
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
-    return Judged(run, model.task.config, predictions, found)
+    return Judged(folder, model.task.config, predictions, found)
 
 
 def evaluate_elsewhere(
     run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str], by: str | None = None
 ) -> Judged:
-    """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in the run's
-    transfer/<name of the card>.
+    """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in
+    transfer/<name of the card> of the run, or of <file>_judged beside its one file.
 
     Args:
         names: what the manifest calls the run's labels or regions, where it is another name.
@@ -124,11 +125,18 @@ def evaluate_elsewhere(
         require_attribute(judged, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
-    folder = run / "transfer" / data.manifest.card.name
+    folder = _beside(run) / "transfer" / data.manifest.card.name
     folder.mkdir(parents=True, exist_ok=True)
     predictions.write_parquet(folder / "predictions.parquet")
     found = with_intervals(config.task.name, with_bounds(model.task.config, predictions))
     return Judged(folder, model.task.config, predictions, found)
+
+
+def _beside(run: Path) -> Path:
+    """Where what was found of a run is left: its folder, or one beside its one file."""
+    folder = run if run.is_dir() else run.with_name(f"{run.stem}_judged")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
@@ -155,7 +163,7 @@ def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
     return values.to_numpy().reshape(-1, len(task.labels)) if task.kind == "single_label" else values.to_numpy()
 
 
-def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.DataFrame:
+def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides: Sequence[str] = ()) -> pl.DataFrame:
     """case_id, patient_id, name and prediction for every case of a manifest, whatever its labels; for every study,
     whose id is then its case_id, where the task is scored by study.
 
@@ -166,7 +174,7 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.Data
         masks: a folder to write what a segmentation drew into, a file a case, as `write_masks`. Cases of which it
             cannot be put back on their own voxels are named in a warning.
     """
-    config, model, data = open_finetuned(run, [f"data.manifest={manifest}"])
+    config, model, data = open_finetuned(run, [f"data.manifest={manifest}", *overrides])
     if masks:
         require_writable(config.task.name, data)
     rows = []
@@ -183,27 +191,20 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None) -> pl.Data
 
 
 def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data]:
-    """A finished finetuning run: its recipe (with overrides), its model, and the opened data."""
-    tensors, description = load_parts(run)
-    if "task" not in tensors:
-        raise RunError(f"{run} is not a finetuning run: it has no task", expected="a folder that medssl finetune wrote",
-                       remedy="finetune first")
+    """A finished finetuning run, by its folder or its one file: its recipe (with overrides), its model, and the opened
+    data."""
+    saved = SavedModel.open(run)
     _refuse_without_effect(run, overrides)
-    recipe = merge_overrides(read_yaml(run / "recipe.yaml"), overrides)
+    recipe = merge_overrides(recipe_of(run), overrides)
     config = validate(FinetuneConfig, recipe, f"{run}/recipe.yaml")
     data = open_data(config.data)
-    encoder = load_encoder(run)
-    if encoder.channels != data.channels:
+    if saved.encoder.channels != data.channels:
         raise ConfigError(f"The cases have {data.channels} channels",
-                          expected=f"{encoder.channels}, as {run} learnt from",
+                          expected=f"{saved.encoder.channels}, as {run} learnt from",
                           remedy="use a card with the same channels")
-    kept = description["task"] | config.task.model_dump(mode="json", include=JUDGING)
-    kept_config = TypeAdapter(type(config.task)).validate_python(kept)
     regions = {name: data.manifest.regions.get(name, values) for name, values
-               in description.get("regions", data.manifest.regions).items()}
-    task = build_task(kept_config, encoder, regions)
-    load_into(task, tensors, "task")
-    return config, LabelledModel(encoder, task), data
+               in saved.description.get("regions", data.manifest.regions).items()}
+    return config, saved.with_task(config.task.model_dump(mode="json", include=JUDGING), regions), data
 
 
 def _refuse_without_effect(run: Path, overrides: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a model starts from: an earlier run's folder, or a foreign checkpoint in a local file."""
+"""What a model starts from: an earlier run, or a foreign checkpoint in a local file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from medssl.models import EncoderConfig
 from medssl.models.adapt import Account, fill, fits, fold
 from medssl.models.encoder import Encoder
 from medssl.models.foreign import read_foreign, weights_file
+from medssl.models.packed import is_packed
 from medssl.models.weights import DESCRIPTION, PartTensors, file_sha256, known_encoder, load_parts
 
 
@@ -82,13 +83,14 @@ class Start:
 
 
 def open_start(path: str | Path) -> Start:
-    """An earlier run, or foreign weights.
+    """An earlier run, by its folder or its one file, or foreign weights.
 
     Raises RunError where there is neither, where the run is unfinished or damaged, or the layout is unknown.
     """
     path = Path(path)
-    run = path.parent if path.is_file() and (path.parent / DESCRIPTION).is_file() else path
-    if any((run / name).is_file() for name in (DESCRIPTION, "recipe.yaml")):
+    packed = is_packed(path)
+    run = path.parent if not packed and path.is_file() and (path.parent / DESCRIPTION).is_file() else path
+    if packed or any((run / name).is_file() for name in (DESCRIPTION, "recipe.yaml")):
         tensors, description = load_parts(run)
         return Start(path, "medssl", description["sha256"], description.get("encoder", {}), tensors, description)
     file = weights_file(path)

@@ -127,7 +127,7 @@ class ViT(Encoder):
         others = [getattr(self, name) for name in ("class_token", "register_tokens") if hasattr(self, name)]
         count = sum(len(tokens) for tokens in others)
         if others:
-            tokens = torch.cat([torch.cat(others).expand(len(tokens), -1, -1), tokens], 1)
+            tokens = torch.cat([torch.cat(others).expand(tokens.shape[0], -1, -1), tokens], 1)
         after = {}
         for number, block in enumerate(self.blocks, start=1):
             tokens = block(tokens)

@@ -5,7 +5,9 @@ Tensors are named "<part>.<name in the part's state>", e.g. "encoder.norm.weight
     parts           the names of the parts
     sha256          of model.safetensors, so that a copy cut short or files of two runs are told apart
     encoder         the encoder's Config, where there is one
-    preprocessing   how the scans were prepared
+    kind, modalities, channels, preprocessing, box, views, size    what it learnt from: images, volumes or clips, of
+                    which modalities and channels, how they were prepared, read and shown but for what is drawn, and S
+                    of what the encoder was given
     init            what it started from, where it did: layout and sha256 of those weights, and whether it is known
                     whom they saw; patients_seen then holds theirs too
     objective, patients_seen (digests), ...   whatever else the run has to say
@@ -30,6 +32,7 @@ from medssl.files import whole, write_whole
 from medssl.models import EncoderConfig, build_encoder
 from medssl.models.adapt import listed
 from medssl.models.encoder import Encoder
+from medssl.models.packed import is_packed, load_packed
 
 FORMAT = 1
 OURS = {"medssl": "run"}
@@ -68,9 +71,15 @@ def save_model(folder: str | Path, modules: Mapping[str, nn.Module], description
     write_whole(folder / DESCRIPTION, json.dumps(described, indent=2) + "\n")
 
 
-def load_parts(folder: str | Path) -> tuple[PartTensors, dict[str, Any]]:
-    """The tensors of each part and the description; RunError where the run is missing, unfinished or damaged."""
-    folder = Path(folder)
+def load_parts(run: str | Path) -> tuple[PartTensors, dict[str, Any]]:
+    """The tensors of each part and the description of a run folder, or of the one file that it was exported to.
+
+    RunError where the run is missing, unfinished or damaged.
+    """
+    if is_packed(run):
+        tensors, description, _ = load_packed(run)
+        return by_part(tensors), _checked_format(description, run)
+    folder = Path(run)
     description = _read_description(folder)
     path = folder / TENSORS
     if not path.is_file():
@@ -81,20 +90,29 @@ def load_parts(folder: str | Path) -> tuple[PartTensors, dict[str, Any]]:
         tensors = safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise _damaged(folder, f"{TENSORS} cannot be read ({error})") from None
+    return by_part(tensors), description
+
+
+def by_part(tensors: Mapping[str, Tensor]) -> PartTensors:
+    """{part.name: tensor} as files have them."""
     parts: PartTensors = {}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
-    return parts, description
+    return parts
 
 
-def load_encoder(run_folder: str | Path) -> Encoder:
-    """The encoder of a finished run, in eval mode, with its `preprocessing` beside it.
+def load_encoder(run: str | Path) -> Encoder:
+    """The encoder of a finished run, by its folder or its one file, in eval mode, with its `preprocessing` beside it.
 
     Raises RunError where the run is missing, unfinished or damaged, has no encoder, or one unknown to this version.
     """
-    tensors, description = load_parts(run_folder)
-    encoder = build_encoder(known_encoder(description.get("encoder"), run_folder))
+    return encoder_of(*load_parts(run), run)
+
+
+def encoder_of(tensors: PartTensors, description: Mapping[str, Any], source: str | Path) -> Encoder:
+    """As `load_encoder`, of what `load_parts` gave."""
+    encoder = build_encoder(known_encoder(description.get("encoder"), source))
     load_into(encoder, tensors, "encoder")
     encoder.preprocessing = description.get("preprocessing", {})
     return encoder.eval()
@@ -149,8 +167,12 @@ def _explain_shapes(name: str, theirs: Tensor, ours: Tensor) -> str:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
+    if folder.is_file():
+        raise RunError(f"{folder} is no model file, or was cut short", remedy="copy it again, or name the run's folder",
+                       expected="a file that medssl export --file wrote")
     if not folder.is_dir():
-        raise RunError(f"No run folder {folder}", expected=f"a folder with {DESCRIPTION}", remedy="check the path")
+        raise RunError(f"No run folder {folder}", remedy="check the path",
+                       expected=f"a folder with {DESCRIPTION}, or a file that medssl export --file wrote")
     if not path.is_file():
         raise RunError(
             f"The run in {folder} has not finished: it has no {DESCRIPTION}",
@@ -161,6 +183,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text())
     except ValueError:
         raise _damaged(folder, f"{DESCRIPTION} is not JSON") from None
+    return _checked_format(description, path)
+
+
+def _checked_format(description: Any, path: str | Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise RunError(
             f"{path} is not of format {FORMAT}",

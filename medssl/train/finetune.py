@@ -90,8 +90,8 @@ def finetune(
         cases = labelled.filter(pl.col("patient_id").is_in(patients))
         fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, config.tuning, out,
                               progress, world)
-        description = model_description(data, patients) | {"task": config.task.model_dump(mode="json"),
-                                                           "regions": data.manifest.regions}
+        description = model_description(data, config.augment, patients) | {
+            "task": config.task.model_dump(mode="json"), "regions": data.manifest.regions}
         if start:
             description = with_origin(description, start)
         world.first(lambda: finish(out, fitted, model.parts(), description))

@@ -91,7 +91,7 @@ def pretrain(
             world.first(lambda: tell_account(start, account, out))
         policy = ViewPolicy(config.augment, module.view_spec, config.seed)
         fitted = fit(module, loader, policy, config.train, out, progress, world, onlookers)
-        description = model_description(data, cases["patient_id"].unique().to_list())
+        description = model_description(data, config.augment, cases["patient_id"].unique().to_list())
         if start:
             description = with_origin(description, start)
         described = description | {"objective": config.objective.model_dump(mode="json")}
@@ -127,9 +127,13 @@ def fitted_objective(config: PretrainConfig, data: Data, start: Start | None) ->
     return module, account
 
 
-def model_description(data: Data, patients: list[str]) -> dict[str, Any]:
-    """What model.json says of the data: how to prepare a scan, and whom the model has seen, as digests."""
+def model_description(data: Data, augment: PolicyConfig, patients: list[str]) -> dict[str, Any]:
+    """What model.json says of the data: of which kind, how to prepare a scan, and whom the model saw, as digests."""
     return {
+        "kind": data.cases["kind"][0],
+        "modalities": data.cases["modality"].unique().sort().to_list(),
+        "size": view_size(data, augment),
+        "views": augment.still().model_dump(mode="json"),
         "preprocessing": data.config.prepare.model_dump(mode="json"),
         "box": data.config.box.model_dump(mode="json"),
         "channels": data.manifest.channels,

@@ -1,0 +1,1 @@
+"""Handing a trained model over: as one file of our own, as ONNX, as a MONAI bundle."""
