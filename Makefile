@@ -15,7 +15,7 @@ TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote
 
 LIGHTLY := .venv-lightly
 
-.PHONY: install demo test test-all kills lint bench docs $(LIGHTLY)
+.PHONY: install demo test test-all kills lint bench docs site $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -71,3 +71,12 @@ $(LIGHTLY)/.installed: constraints.txt
 
 docs: install
 	$(BIN)/python docs/make_reference.py
+
+# into site/, whole and without a network: open site/index.html
+site: $(VENV)/.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
+$(VENV)/.site: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
