@@ -1,6 +1,6 @@
-"""Hooks of mkdocs (`make site`): the same pages as on the repository's own page, and what they link to outside docs/.
+"""Hooks of mkdocs (`make site`): the pages as the repository shows them, and what they link to outside docs/.
 
-README.md becomes the site's first page. Whatever else a page links to, a module, a recipe, a folder, becomes a page under
+README.md becomes the first page. Whatever else a page links to, a module, a recipe, a folder, becomes a page under
 repository/, so that the site is whole without a network and without the repository.
 """
 
@@ -100,7 +100,7 @@ def _as_markdown(path: Path) -> str:
 
 
 def _listing(folder: Path) -> str:
-    """The folder's files with the first line of what each says of itself; recipes and cards, which are copied, linked."""
+    """The folder's files with the first line that each says of itself; recipes and cards, to be copied, linked."""
     lines = [f"# {folder.as_posix()}/\n"]
     for file in sorted((ROOT / folder).iterdir()):
         if file.is_dir() and any(file.glob("*.yaml")):
