@@ -84,7 +84,9 @@ def test_commands_within_sentences_name_what_there_is(page: Path):
 def test_recipes_and_cards_of_commands_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     cards = {f"{card.name}.yaml": text for text, card in _cards(page)} | written(page)
+    (tmp_path / "pipelines").symlink_to(shipped_folder("pipelines"))
     for name, text in cards.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     for words in commands(page):
         settings = [_standing(word) for word in words[3:] if re.match(r"[\w.]+=", word)]

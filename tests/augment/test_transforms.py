@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawing import build, draws_for, images, run
+from drawing import build, draws_for, example, images, run
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
@@ -16,7 +16,8 @@ from medssl.rng import stream
 from medssl.types import Batch, ViewSpec
 
 SHAPES = {"image": (4, 1, 20, 24), "picture": (4, 3, 20, 24), "volume": (4, 2, 8, 12, 10)}
-EVERY = pytest.mark.parametrize("kind", TRANSFORMS.values(), ids=TRANSFORMS)
+KINDS = TRANSFORMS | {"example": example()}
+EVERY = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 SHAPED = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
