@@ -3,6 +3,7 @@
 #   make test                        the tests; with the real scans too, where $MEDSSL_DATA says they are
 #   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
 #   make PYTHON=python3.12 install   with another Python
+#   make site                        the documentation as a site, to be read without a network
 #   make bench-loading               one benchmark, and the peers that it is held against; make bench: all, and their page
 
 PYTHON ?= python3
@@ -72,7 +73,6 @@ $(LIGHTLY)/.installed: constraints.txt
 docs: install
 	$(BIN)/python docs/make_reference.py
 
-# into site/, whole and without a network: open site/index.html
 site: $(VENV)/.site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
