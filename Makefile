@@ -3,6 +3,7 @@
 #   make test                        the tests; with the real scans too, where $MEDSSL_DATA says they are
 #   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
 #   make PYTHON=python3.12 install   with another Python
+#   make site                        the documentation as a site, to be read without a network
 #   make bench-loading               one benchmark, and the peers that it is held against; make bench: all, and their page
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote
 
 LIGHTLY := .venv-lightly
 
-.PHONY: install demo test test-all test-slurm kills soak lint bench docs $(LIGHTLY)
+.PHONY: install demo test test-all test-slurm kills soak lint bench docs site $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -77,3 +78,11 @@ $(LIGHTLY)/.installed: constraints.txt
 
 docs: install
 	$(BIN)/python docs/make_reference.py
+
+site: $(VENV)/.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
+$(VENV)/.site: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	@touch $@

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import torch
+from pages import ROOT, blocks
 
 from medssl.augment.transform import Transform, apply_draws
 from medssl.rng import stream, torch_seed
+
+
+def example() -> type[Transform]:
+    """The transform that docs/new_augmentation.md writes down has to do what the page teaches."""
+    page = ROOT / "docs/new_augmentation.md"
+    (code,) = [block.text for block in blocks(page) if block.language == "python"]
+    module = sys.modules["heel"] = ModuleType("heel")  # where pydantic looks for the names in annotations
+    exec(compile(code, page.name, "exec"), module.__dict__)
+    return module.Heel
 
 
 def images(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The two set-up commands of README, in a copy of the tree with an environment of its own (`make test-all`)."""
+"""The set-up commands of README, in a copy of the tree with an environment of its own (`make test-all`)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def test_demo_and_test_set_themselves_up(clone: Path):
     out = _make(clone, "test", "ARGS=tests/test_layers.py tests/metrics")
     assert "passed" in out
     assert "pip install" not in out, "a second call installs nothing"
+
+
+def test_site_is_built_without_a_warning(clone: Path):
+    _make(clone, "site")
+    assert (clone / "site/index.html").is_file()
 
 
 def test_installed_versions_are_the_pinned_ones(clone: Path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawing import build, draws_for, images, run
+from drawing import build, draws_for, example, images, run
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
@@ -16,7 +16,9 @@ from medssl.rng import stream
 from medssl.types import Batch, ViewSpec
 
 SHAPES = {"image": (4, 1, 20, 24), "picture": (4, 3, 20, 24), "volume": (4, 2, 8, 12, 10)}
-EVERY = pytest.mark.parametrize("kind", TRANSFORMS.values(), ids=TRANSFORMS)
+KINDS = TRANSFORMS | {"example": example()}
+EVERY = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+OF_THE_TABLE = pytest.mark.parametrize("kind", TRANSFORMS.values(), ids=TRANSFORMS)
 SHAPED = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
@@ -70,7 +72,7 @@ def test_a_sample_is_changed_alike_whatever_stands_beside_it(kind, shape):
     torch.testing.assert_close(backwards.flip(0), together, atol=1e-6, rtol=0)
 
 
-@EVERY
+@OF_THE_TABLE
 def test_probability_spares_samples_bit_for_bit(kind):
     shape = next(shape for shape in SHAPES.values() if fits(kind, shape))
     batch = Batch([f"case{b}" for b in range(64)], images((64, *shape[1:])))
@@ -80,7 +82,7 @@ def test_probability_spares_samples_bit_for_bit(kind):
     assert 36 <= spared <= 60  # 48 expected, standard deviation 3.5
 
 
-@EVERY
+@OF_THE_TABLE
 def test_the_table_s_name_is_the_recipe_s_name(kind):
     assert TRANSFORMS[build(kind, 0.0).config.name] is kind
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from drawing import build, draws_for, images, run
+from drawing import build, draws_for, example, images, run
 
 from medssl.augment import TRANSFORMS
 from medssl.io.intensity import voi_window
@@ -60,3 +60,12 @@ def test_equalisation_in_full_flattens_the_histogram_and_keeps_black_and_order()
     assert (result[:, :, 0, 0] == 0).all()
     along = result.flatten(2).gather(2, batch.flatten(2).argsort())
     assert (along.diff(dim=2) >= -1e-6).all()
+
+
+def test_the_heel_effect_of_the_page_is_a_falling_dose_behind_a_logarithm():
+    decades, transform, grey = 2.0, build(example(), 0.1), images((6, 1, 9, 5)) * 0.7 + 0.15
+    for before, after, draw in zip(grey.double().numpy(), run(transform, grey).double().numpy(),
+                                   draws_for(transform, grey), strict=True):
+        factor = 10 ** (-decades * after) / 10 ** (-decades * before)
+        np.testing.assert_allclose(factor[:, 4], 1, rtol=1e-5)  # the middle row is left as it is
+        np.testing.assert_allclose(factor[:, 1:] / factor[:, :-1], 10 ** (-decades * draw["slope"] / 4), rtol=1e-4)
