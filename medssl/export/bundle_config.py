@@ -101,7 +101,8 @@ def readme(told: dict[str, Any]) -> str:
     several = f"""
 A case is several files on one grid, a list in `inputs`, in the order {", ".join(given["channels"])}.
 """ if len(given["channels"]) > 1 else ""
-    masks = " and, under `masks`, a label map an input, on its own voxels" if output["name"] == "logits" else ""
+    rows = ("each region's voxels on the prepared grid; and, under `masks`, a label map an input, on its own voxels"
+            if output["name"] == "logits" else output["meaning"])
     name = "scan.nii.gz" if given["kind"] == "volume" else "picture.png"
     return f"""# {told["task"]}: {", ".join(output["names"]) or "features"}
 
@@ -111,8 +112,8 @@ A case is several files on one grid, a list in `inputs`, in the order {", ".join
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --inputs "['{name}']"
 ```
 
-It takes {taken}, of {", ".join(given["modalities"]) or "the modality that it learnt from"}, and writes
-`predictions.json`, a row an input{masks}. {output["meaning"].capitalize()}.
+It takes {taken}, of {", ".join(given["modalities"]) or "the modality that it learnt from"}; no DICOM, of which MONAI
+would read other values. It writes `predictions.json`, a row an input: {rows}.
 {several}
 ## What is done to a scan
 

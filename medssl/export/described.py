@@ -77,7 +77,7 @@ def in_words(prepare: PrepareConfig, kind: str | None) -> list[str]:
     steps = ["values as the file means them (HU for CT; DICOM's modality LUT applied)"]
     if kind in ("volume", None):
         steps.append("of a volume, axes turned to the patient's: slices from feet to head, rows from back to front, "
-                     "columns from right to left (an array (K, J, I), each axis growing along S, A, R ... of RAS+)")
+                     "columns from left to right (an array (K, J, I) that grows along S, A and R of RAS+)")
     if kind != "volume":
         steps.append("colours kept as three channels" if prepare.colour else "colours become their mean, one channel")
     if prepare.margin is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from medssl.cli import app
 from medssl.errors import ConfigError, RunError
 from medssl.export.handed import Handed
 from medssl.export.onnx import TOLERANCE, write_onnx
@@ -68,6 +71,17 @@ def test_a_run_says_what_it_takes_and_gives(name, output, names, shape, runs, tm
     assert given["preparation"]["intensity"] == "range"
     assert any("255" in step for step in given["preparation_in_words"])
     assert answer(tmp_path / "net.onnx", np.zeros((4, 1, 24, 24), np.float32)).shape == shape
+
+
+def test_the_command_tells_the_difference_and_writes_a_bundle_too(runs, tmp_path):
+    done = CliRunner().invoke(app, ["export", str(runs["pretrain"]), "--onnx", str(tmp_path / "net.onnx"), "--size",
+                                    "32,16", "--bundle", str(tmp_path / "bundle")])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"differ by \S+ of the largest output at most; allowed are 0.0001", done.output)
+    assert description(tmp_path / "net.onnx")["input"]["size"] == [32, 16]
+    assert (tmp_path / "bundle/models/model.ts").is_file()
+    refused = CliRunner().invoke(app, ["export", str(runs["pretrain"]), "--onnx", "net.onnx", "--size", "2x2"])
+    assert "whole numbers with commas between" in str(refused.exception)
 
 
 def test_it_names_no_path_and_no_patient(runs, tmp_path):
