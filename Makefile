@@ -79,8 +79,9 @@ $(LIGHTLY)/.installed: constraints.txt
 docs: install
 	$(BIN)/python docs/make_reference.py
 
+# not --quiet, which would keep the warnings from --strict too
 site: $(VENV)/.site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo site/index.html
 
 $(VENV)/.site: $(STAMP)

@@ -52,6 +52,13 @@ def test_every_page_has_its_place_in_the_site():
         page.name for page in PAGES if page.parent.name == "docs")
 
 
+def test_a_page_that_would_load_from_the_web_is_noticed():
+    for tag in ('<script src="https://cdn.org/x.js">', "<link rel=stylesheet href='//fonts.org/a.css'>",
+                "<img alt=badge src=https://badge.org/b.svg>"):
+        assert SITE.OUTSIDE.search(tag)
+    assert not SITE.OUTSIDE.search('<a href="https://www.synapse.org">the terms</a><script src="../x.js"></script>')
+
+
 @every_page
 def test_lists_are_lists_to_every_reader_of_markdown(page: Path):
     """mkdocs joins a list to the paragraph above it where no blank line is between."""
