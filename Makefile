@@ -3,6 +3,7 @@
 #   make test                        the tests; with the real scans too, where $MEDSSL_DATA says they are
 #   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
 #   make PYTHON=python3.12 install   with another Python
+#   make wheelhouse               every wheel in one folder, for a machine without internet: docs/offline.md
 #   make bench-loading               one benchmark, and the peers that it is held against; make bench: all, and their page
 
 PYTHON ?= python3
@@ -14,8 +15,9 @@ SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote report step volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 LIGHTLY := .venv-lightly
+WHEELHOUSE ?= wheelhouse
 
-.PHONY: install demo test test-all kills lint bench docs $(LIGHTLY)
+.PHONY: install demo test test-all test-offline wheelhouse audit kills lint bench docs $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -37,6 +39,23 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+# The whole demo, on a tenth of its patients, with the network cut: status 3 where anything was tried to reach.
+test-offline: install
+	rm -rf runs/offline
+	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
+
+# Every wheel that medssl runs with, for this Python and system, at the versions of constraints.txt, and its own: docs/offline.md.
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the CPU build of torch, a tenth as large, from there.
+wheelhouse: install
+	rm -rf $(WHEELHOUSE)
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch .
+
+# Known faults of the pinned versions: asks a database on the internet, and says so where it cannot.
+audit: install
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit==2.10.1; }
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
