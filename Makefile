@@ -45,17 +45,17 @@ test-offline: install
 	rm -rf runs/offline
 	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
 
-# Every wheel that medssl runs with, for this Python and system, at the versions of constraints.txt, and its own: docs/offline.md.
+# Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md.
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the CPU build of torch, a tenth as large, from there.
 wheelhouse: install
 	rm -rf $(WHEELHOUSE)
 	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch .
 
-# Known faults of the pinned versions: asks a database on the internet, and says so where it cannot.
+# Known faults of the pinned versions, asked of PyPI. It fails, too, where that does not know one of them: see SECURITY.md.
 audit: install
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
 	  .venv-audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit==2.10.1; }
-	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)
