@@ -4,6 +4,7 @@
 #   make test ARGS=tests/io          some of them; `make demo ARGS="--only xray"` likewise
 #   make PYTHON=python3.12 install   with another Python
 #   make site                        the documentation as a site, to be read without a network
+#   make wheelhouse                  every wheel in one folder, for a machine without internet: docs/offline.md
 #   make bench-loading               one benchmark, and the peers that it is held against; make bench: all, and their page
 
 PYTHON ?= python3
@@ -15,8 +16,9 @@ SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote report step volumes,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 LIGHTLY := .venv-lightly
+WHEELHOUSE ?= wheelhouse
 
-.PHONY: install demo test test-all test-slurm kills soak lint bench docs site $(LIGHTLY)
+.PHONY: install demo test test-all test-slurm test-offline wheelhouse audit kills soak lint bench docs site $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -41,6 +43,23 @@ test-all: install
 
 test-slurm: install
 	$(BIN)/python -m pytest -m slurm tests/train/test_slurm.py $(ARGS)
+
+# The whole demo, on a tenth of its patients, with the network cut: status 3 where anything was tried to reach.
+test-offline: install
+	rm -rf runs/offline
+	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
+
+# Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md.
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the CPU build of torch, a tenth as large, from there.
+wheelhouse: install
+	rm -rf $(WHEELHOUSE)
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch .
+
+# Known faults of the pinned versions, asked of PyPI. It fails, too, where that does not know one of them: see SECURITY.md.
+audit: install
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit==2.10.1; }
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 
 kills: install
 	PYTHONPATH=tests $(BIN)/python tests/train/kills.py $(ARGS)

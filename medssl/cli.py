@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -40,7 +41,11 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Runs the command line; exit status 1 for an error that has a message, 128 + n when stopped by signal n."""
+    """Runs the command line; exit status 1 for an error that has a message, 128 + n when stopped by signal n.
+
+    What it writes shows patients, if only their pixels: nobody outside of the owner's group may read it.
+    """
+    os.umask(os.umask(0o077) | 0o007)
     logging.basicConfig(format="medssl: %(message)s", level=logging.WARNING)
     for number in STOPPING:
         signal.signal(number, _interrupt)

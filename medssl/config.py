@@ -70,6 +70,12 @@ def parse_yaml(text: str) -> Any:
         loader.dispose()
 
 
+def why_no_yaml(error: Exception) -> str:
+    """The reason and its line, without a word of the file: it may be none of ours."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"{problem}, in line {mark.line + 1}" if mark and problem else " ".join(str(error).split())
+
+
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
     """How many nodes it is with every alias written out; without limit where an alias holds itself."""
     if isinstance(node, yaml.ScalarNode):
@@ -91,9 +97,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         data = parse_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}", expected="plain YAML, without objects of a program",
-                          remedy="mend that line") from None
+        raise ConfigError(f"{path} is not YAML: {why_no_yaml(error)}", remedy="mend that line",
+                          expected="plain YAML, without objects of a program") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}", expected="`key: value` lines at the top level")
     return data

@@ -62,8 +62,8 @@ def clear_drafts(folder: Path) -> None:
 
 
 def append_whole(path: str | Path, piece: bytes) -> None:
-    """Adds all of `piece` to the end of a file, or nothing; OSError where it cannot."""
-    with open(path, "ab", buffering=0) as file:
+    """Adds all of `piece` to the end of a file, or nothing; OSError where it cannot, or the file is a link."""
+    with open(path, "ab", buffering=0, opener=lambda name, how: os.open(name, how | os.O_NOFOLLOW, 0o666)) as file:
         end = file.seek(0, os.SEEK_END)
         try:
             while piece:

@@ -53,9 +53,11 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    """A command that ends in this process leaves signals deaf, as its own process would."""
+def process_as_before() -> Iterator[None]:
+    """A command that ends in this process leaves signals deaf and a umask, as its own process would."""
     before = {number: signal.getsignal(number) for number in STOPPING}
+    os.umask(umask := os.umask(0o077))
     yield
+    os.umask(umask)
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import get_type_hints
 
 import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
+import typer
 
 from medssl.cli import app, main
+from medssl.commands.data import manifest
 from medssl.demo import run_demo
 from medssl.errors import ConfigError
 from medssl.recipe import find, load_any, load_recipe
@@ -287,3 +291,13 @@ def test_the_demo_tells_a_mistake_before_it_does_anything(medssl: Terminal, tmp_
     with pytest.raises(ConfigError, match="did you mean 'steps'"):
         run_demo(tmp_path / "demo", 1.0, None, ["train.stps=3"])
     assert not (tmp_path / "demo").exists()
+
+
+def test_no_secret_is_given_on_the_command_line():
+    """Other users of a machine see every process's words, and a shell keeps them: --key names the key's file."""
+    options = {(name, option) for name, command in typer.main.get_command(app).commands.items()
+               for parameter in command.params for option in parameter.opts}
+    assert len(options) > 40
+    secret = {(name, option) for name, option in options if re.search("key|secret|token|password", option)}
+    assert secret == {("manifest", "--key")}
+    assert get_type_hints(manifest)["key"] == Path | None

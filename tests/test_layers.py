@@ -50,3 +50,10 @@ def test_the_package_runs_as_the_command():
 def test_medssl_is_cheap_to_import():
     code = "import sys, medssl, medssl.cli; sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_the_wheel_has_every_package():
+    """Tests run from the tree, where what was forgotten is there all the same."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "medssl").rglob("__init__.py")}
+    assert {name for name in told if "_shipped" not in name} == found

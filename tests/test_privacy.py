@@ -57,6 +57,26 @@ def test_the_terminal_names_files_and_nothing_else(hospital: Hospital, journey: 
     assert said == []
 
 
+def test_nobody_outside_of_the_group_may_read_what_is_written(journey: tuple[Path, str]):
+    ours = [path for path in journey[0].rglob("*") if not (path.parent == journey[0] and path.suffix == ".yaml")]
+    assert len(ours) > 100
+    assert [path.name for path in ours if path.stat().st_mode & 0o007] == []
+    private = [path for path in ours if path.name.endswith((".files.parquet", ".key")) or path.suffix == ".dcm"
+               or path.name.startswith("archive.html")]
+    assert len(private) > 4
+    assert [path.name for path in private if path.stat().st_mode & 0o777 != 0o600] == []
+
+
+def test_the_key_never_leaves_its_file(journey: tuple[Path, str]):
+    folder, said = journey
+    key = (folder / "pseudonym.key").read_bytes()
+    forms = (key, key.hex().encode(), key.hex().upper().encode(), base64.b64encode(key).rstrip(b"="))
+    others = [path for path in folder.rglob("*") if path.is_file() and path.name != "pseudonym.key"]
+    assert [path.name for path in others for part in contents(path) if any(form in part for form in forms)] == []
+    assert not any(form in said.encode() for form in forms)
+    assert "pseudonym.key" not in (folder / "run/provenance.json").read_text()
+
+
 def test_what_the_basic_profile_acts_on_is_planted(hospital: Hospital):
     """Whole values of the attributes stand in the files, so that silence later on means something."""
     assert len(PROFILE) == len(set(PROFILE)) > 400

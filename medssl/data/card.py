@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from medssl.config import Config, merge_overrides, parse_yaml, read_yaml, validate
+from medssl.config import Config, merge_overrides, parse_yaml, read_yaml, validate, why_no_yaml
 from medssl.data.split import SPLITS
 from medssl.data.template import fields
 from medssl.errors import ConfigError
@@ -348,7 +348,7 @@ class Card(Config):
         try:
             data = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"{source} is not YAML: {why_no_yaml(error)}") from None
         return validate(cls, data, source)
 
     def to_yaml(self) -> str:

@@ -40,11 +40,11 @@ def read(folder: Path) -> pl.DataFrame:
 
     RunError where the index is no such table, or leads to files that are not the cache's own.
     """
-    journal = list(_journal(folder))  # before the table: whoever folds it in removes it last
     try:
+        journal = list(_journal(folder))  # before the table: whoever folds it in removes it last
         table = [read_parquet(folder / _TABLE)[0]] if (folder / _TABLE).is_file() else []
         rows = pl.concat([pl.DataFrame(schema=COLUMNS), *table, *journal])
-    except (ValueError, pl.exceptions.PolarsError) as error:
+    except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise _strange(folder, str(error).splitlines()[0]) from None
     if not rows["address"].str.contains(ADDRESS).all():
         raise _strange(folder, "it names arrays by what is no digest")

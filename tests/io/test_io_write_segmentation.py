@@ -37,6 +37,17 @@ def test_frames_of_one_file_may_lie_in_any_order_and_each_say_its_direction(tmp_
     np.testing.assert_array_equal(drawn, region)
 
 
+def test_a_preamble_that_is_a_program_is_not_taken_over(tmp_path):
+    """The 128 bytes before a DICOM file's own may hold the start of a program (DICOM PS3.10, 7.5)."""
+    write_image(tmp_path, np.zeros((4, 6, 7), np.int16), positions(4))
+    files, affine = sorted(tmp_path.iterdir()), open_scan(tmp_path).affine
+    assert {file.read_bytes()[:132] for file in files} == {bytes(128) + b"DICM"}
+    for file in files:
+        file.write_bytes(b"MZ\x90\0".ljust(128, b"\xcc") + file.read_bytes()[128:])
+    write_segmentation(tmp_path / "seg.dcm", {"a": np.ones((4, 6, 7), bool)}, files, affine)
+    assert (tmp_path / "seg.dcm").read_bytes()[:132] == bytes(128) + b"DICM"
+
+
 @pytest.mark.parametrize(("header", "told"), [
     ({"FrameOfReferenceUID": None}, "names no frame of reference"), ({"SOPClassUID": None}, "No DICOM segmentation")])
 def test_a_series_that_nothing_can_refer_to_says_so(header, told, tmp_path):
