@@ -8,11 +8,12 @@ import pytest
 from pages import ROOT, commands, written
 
 from medssl.cli import main
+from medssl.demo import KEY
 from medssl.recipe import shipped_folder
 
 TINY = ["train.steps=2", "train.batch_size=4", "train.precision=float32"]
 APPENDED = {
-    "phantom": ["--patients", "30"],
+    "phantom": ["--patients", "40"],
     "pretrain": TINY,
     "finetune": TINY,
     "curve": [*TINY, *(f"pretrain.{setting}" for setting in TINY), "seeds=2", "fractions=[0.5,1.0]"],
@@ -31,7 +32,10 @@ def test_a_tutorial_leads_from_scans_to_predictions(name: str, tmp_path: Path, m
                                                     one_core: None, capsys: pytest.CaptureFixture):
     page = ROOT / f"docs/tutorial_{name}.md"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "pseudonym.key"))
+    key = tmp_path / "pseudonym.key"
+    key.write_bytes(KEY)  # the same people in each split every time
+    key.chmod(0o600)
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(key))
     (tmp_path / "pipelines").symlink_to(shipped_folder("pipelines"))
     (tmp_path / "mine").mkdir()
     for file, text in written(page).items():

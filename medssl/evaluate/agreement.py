@@ -18,7 +18,7 @@ AGREEMENT = {"arm": pl.String, "name": pl.String, "measure": pl.String, "mean": 
 def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
     """A row an arm, quantity and measure, `bias` or the `lower` or `upper` limit of agreement: the mean over label
     seeds and pretrainings at the largest fraction, with its 95 % interval over these and test patients; null with one
-    seed.
+    seed. A quantity of which a single case was judged has no limits, and no row.
 
     predictions: as `resample` takes them.
     """
@@ -30,6 +30,8 @@ def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
         weights = patient_weights(patients, stream("bootstrap", "agreement"), DRAWS)
         points, drawn = (np.array([limits_of_agreement(unit["target"], unit["prediction"], each) for unit in units])
                          for each in (None, weights))  # (S R, 3) and (S R, 3, B)
+        if np.isnan(points).any():
+            continue
         for place, measure in enumerate(MEASURES):
             found = over_patients_and_seeds(
                 points[:, place].reshape(shape), drawn[:, place].T.reshape(DRAWS, *shape),

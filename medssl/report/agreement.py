@@ -26,8 +26,8 @@ class AgreementPart:
 
 
 def agreement_part(curve: Curve) -> AgreementPart | None:
-    """None where nothing was predicted but classes or masks."""
-    if curve.agreement is None:
+    """None where nothing was predicted but classes or masks, or too little was judged."""
+    if curve.agreement is None or curve.agreement.limits.is_empty():
         return None
     table = _table(curve)
     told = "; ".join(f"{group.name}: bias {group.rows[0][1].text}, limits {group.rows[1][1].text} to "

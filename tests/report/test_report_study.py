@@ -185,3 +185,15 @@ def test_agreement_is_drawn_and_told(make_curve, tmp_path):
     figure = agreement_figure(read_curve(folder))
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [40, 40]
     assert "Agreement with the most labels, EF points" in write_report(tmp_path / "p.html", "A", [folder]).read_text()
+
+
+def test_a_single_judged_case_has_no_limits_and_no_picture(make_curve):
+    folder = make_curve("regress")
+    predictions = pl.DataFrame({"arm": "mae", "fraction": 1.0, "seed": [0, 1], "pretraining": 0, "fold": 0,
+                                "name": "EF", "target": 50.0, "prediction": [48.0, 53.0], "case_id": "c",
+                                "patient_id": "p"})
+    predictions.write_parquet(folder / "predictions.parquet")
+    limits = agreement(predictions)
+    assert limits.is_empty()
+    limits.write_parquet(folder / "agreement.parquet")
+    assert agreement_part(read_curve(folder)) is None
