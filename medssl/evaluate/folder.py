@@ -18,7 +18,7 @@ from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError, ManifestError
 from medssl.evaluate.single import predict_run
 from medssl.models.packed import is_packed, recipe_of
-from medssl.models.weights import load_parts
+from medssl.tasks.saved import SavedModel
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,11 @@ def read_folder(
     """The folder's cases of the kind that the model takes.
 
     Raises:
+        RunError: the run was not finetuned.
         ConfigError: the card does not say which file is which channel of the model.
         ManifestError: no case of that kind.
     """
-    _, description = load_parts(run)
+    description = SavedModel.open(run).description
     _require_channels(description, card)
     found = build(card, folder, key, progress)
     kind = _kind(description)

@@ -93,6 +93,11 @@ def test_dicom_is_predicted_with_its_own_patients(files, medssl, tmp_path):
     assert "MRN" not in (tmp_path / "predictions.csv").read_text()
 
 
+def test_an_encoder_alone_predicts_nothing(files, medssl, tmp_path):
+    with pytest.raises(RunError, match="not a finetuning run"):
+        medssl("predict", files["pretrain"], tmp_path)
+
+
 def test_channels_are_told_apart_by_a_card(volumes, volume_run, medssl, tmp_path):
     write_file(volume_run, tmp_path / "model.medssl")
     folder = volumes.manifest.parent
