@@ -39,6 +39,7 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(MAKE) test-offline ARGS=
 
 # The whole demo, on a tenth of its patients, with the network cut: status 3 where anything was tried to reach.
 test-offline: install
