@@ -51,9 +51,9 @@ def test_demo_and_test_set_themselves_up(clone: Path):
 def test_a_wheelhouse_installs_and_runs_without_a_network(clone: Path, tmp_path: Path):
     _make(clone, "wheelhouse")
     cut = [sys.executable, ROOT / "tests/offline/cut.py"]
-    install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-index", "--find-links", clone / "wheelhouse"]
+    install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-index", "--find-links", "wheelhouse"]
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "inside"], check=True, timeout=300)
-    subprocess.run([*cut, tmp_path / "inside/bin/python", *install, "medssl"], check=True, timeout=900)
+    subprocess.run([*cut, tmp_path / "inside/bin/python", *install, "medssl"], check=True, timeout=900, cwd=clone)
     demo = [tmp_path / "inside/bin/medssl", "demo", "--out", tmp_path / "demo", "--patients", "0.01", "--only", "echo"]
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([*cut, *demo, *TINY], check=True, timeout=600, cwd=tmp_path, env=own)
