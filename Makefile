@@ -40,6 +40,7 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(MAKE) test-offline ARGS=
 
 test-slurm: install
 	$(BIN)/python -m pytest -m slurm tests/train/test_slurm.py $(ARGS)

@@ -53,6 +53,18 @@ def test_site_is_built_without_a_warning(clone: Path):
     assert (clone / "site/index.html").is_file()
 
 
+def test_a_wheelhouse_installs_and_runs_without_a_network(clone: Path, tmp_path: Path):
+    _make(clone, "wheelhouse")
+    cut = [sys.executable, ROOT / "tests/offline/cut.py"]
+    install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-index", "--find-links", "wheelhouse"]
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "inside"], check=True, timeout=300)
+    subprocess.run([*cut, tmp_path / "inside/bin/python", *install, "medssl"], check=True, timeout=900, cwd=clone)
+    demo = [tmp_path / "inside/bin/medssl", "demo", "--out", tmp_path / "demo", "--patients", "0.01", "--only", "echo"]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*cut, *demo, *TINY], check=True, timeout=600, cwd=tmp_path, env=own)
+    assert (tmp_path / "demo/report.html").is_file()
+
+
 def test_installed_versions_are_the_pinned_ones(clone: Path):
     _make(clone, "install")
     pinned = dict(line.split("==") for line in (clone / "constraints.txt").read_text().splitlines() if "==" in line)
