@@ -17,6 +17,7 @@ import typer
 
 from medssl.cli import app, main
 from medssl.commands.data import manifest
+from medssl.commands.judge import predict
 from medssl.demo import run_demo
 from medssl.errors import ConfigError
 from medssl.recipe import find, load_any, load_recipe
@@ -299,5 +300,5 @@ def test_no_secret_is_given_on_the_command_line():
                for parameter in command.params for option in parameter.opts}
     assert len(options) > 40
     secret = {(name, option) for name, option in options if re.search("key|secret|token|password", option)}
-    assert secret == {("manifest", "--key")}
-    assert get_type_hints(manifest)["key"] == Path | None
+    assert secret == {("manifest", "--key"), ("predict", "--key")}
+    assert all(get_type_hints(command)["key"] == Path | None for command in (manifest, predict))

@@ -110,9 +110,11 @@ def test_chexpert_s_studies_are_judged_once_each_over_all_their_views(
 def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifests: dict[str, Path],
                  smoke_folder: Path, out: Path) -> None:
     overrides += ["seeds=1", "fractions=[1.0]"]
-    if config.protocol.name == "cross_validation" or config.task.name == "classify":  # a test split may lack a finding
-        overrides.append("protocol={name: cross_validation, folds: 2}")
+    if config.protocol.name == "cross_validation":
+        overrides.append("protocol.folds=2")
     if any(arm.pretrain for arm in config.arms.values()):
+        if config.task.name == "classify":  # a phantom's test split may lack a finding
+            overrides.append("protocol={name: cross_validation, folds: 2}")
         overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
     for name, arm in config.arms.items():
         if arm.pretrain and arm.pretrain.encoder.name == "vit":

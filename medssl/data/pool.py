@@ -32,7 +32,8 @@ Job, Result = TypeVar("Job"), TypeVar("Result")
 def worker_pool(workers: int, initializer: Callable[..., None], *initargs: object) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh processes, which end with this one. RunError where one of them was killed: what the others
     finished is kept."""
-    start = (initializer, *initargs)
+    os.umask(umask := os.umask(0o077))  # the server may have been started under another
+    start = (umask, initializer, *initargs)
     with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start, initargs=start) as pool:
         try:
             yield pool
@@ -113,7 +114,8 @@ def cores() -> int:
     return min(os.cpu_count() or 1, len(os.sched_getaffinity(0)))
 
 
-def _start(initializer: Callable[..., None], *initargs: object) -> None:
+def _start(umask: int, initializer: Callable[..., None], *initargs: object) -> None:
+    os.umask(umask)
     Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
 
