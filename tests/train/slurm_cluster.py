@@ -56,7 +56,9 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+        # Names of the nodes lead nowhere here; where they do, as on every real cluster, MASTER_ADDR is not needed.
+        self.env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1",
+                                 "MASTER_ADDR": "127.0.0.1"}
         self._daemons = ExitStack()
 
     def __enter__(self) -> Cluster:
@@ -105,6 +107,7 @@ class Cluster:
         for each in free:
             each.close()
         host = socket.gethostname().partition(".")[0]
+        self.folder.chmod(0o755)  # munge wants its socket to be reached by everybody
         (self.folder / "slurm.conf").write_text(CONF.format(
             host=host, user=getpass.getuser(), folder=self.folder, ports=ports))
         # No cgroups are used; 22.05 asks for their folder all the same.
