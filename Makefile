@@ -51,7 +51,7 @@ test-offline: install
 	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
 
 # Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md.
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the CPU build of torch, a tenth as large, from there.
+# PIP_EXTRA_INDEX_URL, set to the index of CPU builds that torch's installation page names, takes that, a tenth as large.
 wheelhouse: install
 	rm -rf $(WHEELHOUSE)
 	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch .

@@ -17,7 +17,7 @@ mkdir -p "$work"
 
 say "a base image of Debian's own packages"
 if [ ! -e "$work/base/etc/debian_version" ]; then
-  debootstrap --variant=minbase --include=ca-certificates bookworm "$work/base" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+  debootstrap --variant=minbase --include=ca-certificates bookworm "$work/base" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
 fi
 base=$(builds from scratch)
 builds add --quiet "$base" "$work/base" /
