@@ -52,15 +52,14 @@ def score_table(curve: Curve, metric: str) -> Table:
 def subgroup_tables(curve: Curve, metric: str) -> list[Table]:
     """`score_table` and `comparison_table` inside each group of cases, a heading a group; none where the curve has no
     groups."""
-    tables = []
-    name = "" if curve.subgroups is None else curve.subgroups.columns[0].removeprefix("attr.")
-    if curve.subgroups is not None:
-        groups = []
-        for value, rows in _by_group(curve.subgroups, metric):
-            tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
-            groups.append(Group(f"{name} {value} ({tested})", _score_rows(curve, rows)))
-        head = ["labelled share", *map(curve.label, curve.arms)]
-        tables.append(Table(f"By {name}: {_score_caption(curve, metric)}", head, groups))
+    if curve.subgroups is None:
+        return []
+    name, groups = curve.subgroups.columns[0].removeprefix("attr."), []
+    for value, rows in _by_group(curve.subgroups, metric):
+        tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
+        groups.append(Group(f"{name} {value} ({tested})", _score_rows(curve, rows)))
+    head = ["labelled share", *map(curve.label, curve.arms)]
+    tables = [Table(f"By {name}: {_score_caption(curve, metric)}", head, groups)]
     if curve.subgroup_comparison is not None:
         groups = [Group(f"{name} {value} · {group.name}", group.rows)
                   for value, rows in _by_group(curve.subgroup_comparison, metric)
