@@ -50,11 +50,12 @@ test-offline: install
 	rm -rf runs/offline
 	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
 
-# Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md.
+# Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md. And the two
+# that docker/Dockerfile builds with.
 # PIP_EXTRA_INDEX_URL, set to the index of CPU builds that torch's installation page names, takes that, a tenth as large.
 wheelhouse: install
 	rm -rf $(WHEELHOUSE)
-	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch .
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet -c constraints.txt -w $(WHEELHOUSE) torch . setuptools cyclonedx-bom
 
 # Known faults of the pinned versions, asked of PyPI. It fails, too, where that does not know one of them: see SECURITY.md.
 audit: install

@@ -18,6 +18,7 @@ from medssl.metrics.classify import auroc
 from medssl.tasks import TaskConfig
 from medssl.tasks.classify import certain_truths, learnt_truths
 from medssl.tasks.labels import label_table
+from medssl.train.features import standardisation
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation, from strong to weak; chosen within the labelled patients alone."""
@@ -112,9 +113,7 @@ class _Subsets:
         known = np.isfinite(y)
         self.x, self.y, self.patients = x, np.where(known, y, 0.0), patients
         self.rows = np.stack(subsets) & known
-        self.mean = np.stack([x[subset].mean(axis=0) for subset in subsets])
-        spread = np.stack([x[subset].std(axis=0) for subset in subsets])
-        self.scale = np.where(spread > 1e-6, spread, 1.0)
+        self.mean, self.scale = map(np.stack, zip(*(standardisation(x[subset]) for subset in subsets), strict=True))
 
     def problems(self, numbers: Sequence[int], rows: Sequence[np.ndarray], strengths: Sequence[float]) -> Problems:
         """Of the subsets of these numbers, each learning from rows of its own."""

@@ -85,9 +85,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         LeakageError: the run saw a patient.
         ConfigError: nobody to judge, or no such attribute.
     """
-    config, model, data, judged = open_judged(run, split, overrides)
-    if by:
-        require_attribute(judged, by)
+    config, model, data, judged = open_judged(run, split, overrides, by)
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     is_calibrated = config.task.name == "classify" and split not in ("validation", EVERY)
     temperature = _temperature(run, config, model, data) if is_calibrated else None
@@ -120,9 +118,7 @@ def evaluate_elsewhere(
     """
     config, model, data = open_finetuned(run, [*overrides, f"data.manifest={manifest}"])
     data = in_our_names(model.task, data, names)
-    judged = _judged(config, data, split)
-    if by:
-        require_attribute(judged, by)
+    judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     folder = _beside(run) / "transfer" / data.manifest.card.name
@@ -213,16 +209,17 @@ def _refuse_without_effect(run: Path, overrides: list[str]) -> None:
     for override in overrides:
         key = override.partition("=")[0]
         if key.partition(".")[0] in ("task", "encoder", "tuning") and key not in judging:
-            raise ConfigError(f"{key} is given anew, and {run} was trained with another or the same",
+            raise ConfigError(f"{key} is a setting of training, and {run} is trained already",
                               expected=f"settings that judge it, such as {' or '.join(judging)}, or its data.manifest",
-                              remedy="leave it out, or finetune with it")
+                              remedy="leave it out, or finetune anew with it")
 
 
-def open_judged(run: Path, split: str,
-                overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data, pl.DataFrame]:
-    """`open_finetuned`, and the labelled cases of `split`; LeakageError if the run saw one of their patients."""
+def open_judged(run: Path, split: str, overrides: list[str],
+                by: str | None = None) -> tuple[FinetuneConfig, LabelledModel, Data, pl.DataFrame]:
+    """`open_finetuned`, and the labelled cases of `split`; LeakageError if the run saw one of their patients,
+    ConfigError where there are none or they have no attribute `by`."""
     config, model, data = open_finetuned(run, overrides)
-    judged = _judged(config, data, split)
+    judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     return config, model, data, judged
 
@@ -232,11 +229,13 @@ def _labelled(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
     return to_be_judged(config.task, cases)
 
 
-def _judged(config: FinetuneConfig, data: Data, split: str) -> pl.DataFrame:
+def _judged(config: FinetuneConfig, data: Data, split: str, by: str | None = None) -> pl.DataFrame:
     judged = _labelled(config, data, split)
     if len(judged) == 0:
         counts = data.cases.group_by("split").len().sort("split").rows()
         raise ConfigError(f"No labelled case in the split {split!r}",
                           expected=f"one of {', '.join(f'{name} ({count} cases)' for name, count in counts)}",
                           remedy=f"give another --split, or --split {EVERY}")
+    if by:
+        require_attribute(judged, by)
     return judged

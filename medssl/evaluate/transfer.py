@@ -27,13 +27,15 @@ def read_names(given: Sequence[str]) -> dict[str, str]:
 def in_our_names(task: Task, data: Data, names: Mapping[str, str]) -> Data:
     """The data with labels as the task calls them; a segmentation's regions are taken over into the task.
 
-    What the manifest has no counterpart of is left out of the judgement, and told.
+    A finding that the manifest has no counterpart of is left out of the judgement, and told. Regions, and classes of
+    which a case has one each, are judged all or not at all.
 
     Args:
         names: theirs by ours, of those that are called otherwise.
 
     Raises:
-        ConfigError: a name is unknown to the run or to the manifest, nothing is left to judge, or a region is missing.
+        ConfigError: a name is unknown to the run or to the manifest, nothing is left to judge, or a region or a class
+            is missing.
     """
     known = list(data.manifest.regions) if task.needs_mask else data.manifest.labels
     what = "regions" if task.needs_mask else "labels"
@@ -44,7 +46,8 @@ def in_our_names(task: Task, data: Data, names: Mapping[str, str]) -> Data:
                               expected=f"of its {what}: {', '.join(those) or 'it has none'}", remedy="mend --label")
     theirs = {ours: names.get(ours, ours) for ours in task.names}
     missing = [ours for ours, their in theirs.items() if their not in known]
-    if missing and (task.needs_mask or len(missing) == len(theirs)):
+    are_exclusive = task.config.name == "classify" and task.config.kind == "single_label"
+    if missing and (task.needs_mask or are_exclusive or len(missing) == len(theirs)):
         raise ConfigError(f"The manifest has no {', '.join(map(repr, missing))}",
                           expected=f"the run's {what}; the manifest's are {', '.join(known) or 'none'}",
                           remedy=f"say what is called otherwise: --label '{missing[0]}=their name'")

@@ -30,6 +30,12 @@ def pooled_features(
     return mean_over_boxes(encoder, pooled, data, cases, augment, precision, batch_size)
 
 
+def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale (D,) that bring (n, D) features to mean 0 and spread 1; one that does not vary keeps its scale."""
+    spread = features.std(axis=0)
+    return features.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)
+
+
 def pixels(data: Data, cases: pl.DataFrame, size: int) -> np.ndarray:
     """(cases, D): the pixels of the central box of each case, shrunk to `size` along both axes of the plane."""
     pool = torch.nn.functional.adaptive_avg_pool2d

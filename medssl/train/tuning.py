@@ -16,7 +16,7 @@ from medssl.data.source import Data
 from medssl.errors import ConfigError
 from medssl.models.head import LinearHead
 from medssl.tasks import LabelledModel
-from medssl.train.features import pooled_features
+from medssl.train.features import pooled_features, standardisation
 from medssl.train.precision import Precision
 from medssl.types import Features, Views
 
@@ -67,9 +67,8 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
                           expected="task.name=classify or regress", remedy="leave tuning.head out")
     targets = task.prepare_targets(cases)
     views = Views((), target=torch.from_numpy(np.stack([targets[case_id] for case_id in cases["case_id"]])))
-    mean, spread = features.mean(axis=0), features.std(axis=0)
-    spread = np.where(spread > 1e-6, spread, 1.0)
-    x = Features([], torch.from_numpy((features - mean) / spread).float())
+    mean, scale = standardisation(features)
+    x = Features([], torch.from_numpy((features - mean) / scale).float())
     terms = task.terms(views.target)
     halved = 1 if task.config.name == "regress" else 2  # ridge regression has no half of the squared weights
     task.cpu()
@@ -86,5 +85,5 @@ def _start_from_probe(model: LabelledModel, features: np.ndarray, cases: pl.Data
     solver.step(loss)
     solver.zero_grad(set_to_none=True)
     with torch.no_grad():
-        weight /= torch.from_numpy(spread).float()
+        weight /= torch.from_numpy(scale).float()
         bias -= weight @ torch.from_numpy(mean).float()

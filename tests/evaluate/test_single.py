@@ -105,7 +105,8 @@ def test_a_finished_run_may_be_judged_by_study(classes, tmp_path):
 
 @pytest.mark.parametrize("override", ["task.labels=[Vague]", "task={name: regress}", "encoder.widths=[9, 9]"])
 def test_what_was_trained_cannot_be_judged_as_something_else(tuned, override):
-    with pytest.raises(ConfigError, match=f"{override.partition('=')[0]} is given anew.*task.pool or task.scored_by"):
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{key} is a setting of training.*task.pool or task.scored_by"):
         evaluate_run(tuned, "test", [override])
 
 

@@ -12,13 +12,15 @@ from small_sets import SMALL, write_discs
 
 from medssl.data.manifest import Manifest
 from medssl.data.prepare import prepare
-from medssl.data.source import DataConfig
+from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError
 from medssl.evaluate.by_group import scores_by_group
 from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
-from medssl.evaluate.transfer import read_names
+from medssl.evaluate.transfer import in_our_names, read_names
 from medssl.metrics.classify import auroc
-from medssl.tasks import Classify
+from medssl.models import build_encoder
+from medssl.models.cnn import UNetEncoder
+from medssl.tasks import Classify, build_task
 from medssl.train.finetune import FinetuneConfig, finetune
 
 TRAIN = {**SMALL["train"], "steps": 60, "optim": {"lr": 0.02}}
@@ -71,6 +73,16 @@ def test_another_set_is_judged_by_its_own_names_without_training(tuned, elsewher
 def test_names_that_nobody_has_are_refused(tuned, elsewhere, names, message):
     with pytest.raises(ConfigError, match=message):
         evaluate_elsewhere(tuned, elsewhere, "all", names, [])
+
+
+def test_classes_of_which_a_case_has_one_are_judged_all_or_not_at_all(elsewhere, discs):
+    config = Classify.Config(labels=("Bright", "Vague"), kind="single_label")
+    task = build_task(config, build_encoder(UNetEncoder.Config(dims=2, widths=(4, 8))), {})
+    data = open_data(discs.model_copy(update={"manifest": elsewhere}))
+    with pytest.raises(ConfigError, match="no 'Vague'.*Shining, Hazy, Radius.*--label 'Vague=their name'"):
+        in_our_names(task, data, {"Bright": "Shining"})
+    judged = in_our_names(task, data, {"Bright": "Shining", "Vague": "Hazy"})
+    assert judged.cases["label.Vague"].equals(data.cases["label.Hazy"], null_equal=True)
 
 
 def test_patients_that_the_run_saw_are_refused_elsewhere_too(tuned, discs):
