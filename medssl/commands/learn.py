@@ -9,8 +9,11 @@ import typer
 
 from medssl.commands.arguments import Out, Overrides, Recipe, run_folder
 
+Tasks = Annotated[int | None, typer.Option(
+    "--slurm", min=1, help="Leaves a batch script of so many tasks, one a GPU, in the run folder, and starts nothing.")]
 
-def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+
+def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm: Tasks = None) -> None:
     """Trains an encoder without labels on the training patients.
 
     Example: medssl pretrain pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet train.batch_size=256
@@ -18,12 +21,16 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
     from medssl.recipe import load_recipe
     from medssl.report.live import onlookers
     from medssl.report.preview import draw_pretraining
+    from medssl.slurm import write_job
     from medssl.train.bar import Bar
     from medssl.train.launch import launch
     from medssl.train.pretrain import pretrain as run
     from medssl.train.together import open_together
 
     config, folder = load_recipe(recipe, "pretrain", overrides), out or run_folder(recipe)
+    if slurm:
+        print(write_job(folder, slurm, _words("pretrain", recipe, overrides, folder)))
+        return
     with launch(config.train.devices, config.train.strategy) as world:
         with Bar("prepare", quiet=not world.is_first) as progress:
             data = open_together(world, config.data, progress)
@@ -34,17 +41,21 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> No
         print(folder)
 
 
-def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None) -> None:
+def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm: Tasks = None) -> None:
     """Trains a task on a fraction of the labelled training patients, from scratch or from a pretraining run.
 
     Example: medssl finetune pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
     """
     from medssl.recipe import load_recipe
+    from medssl.slurm import write_job
     from medssl.train.bar import Bar
     from medssl.train.finetune import finetune as run
     from medssl.train.launch import launch
 
     config, folder = load_recipe(recipe, "finetune", overrides), out or run_folder(recipe)
+    if slurm:
+        print(write_job(folder, slurm, _words("finetune", recipe, overrides, folder)))
+        return
     with (launch(config.train.devices, config.train.strategy) as world,
           Bar("finetune", config.train.steps, quiet=not world.is_first) as progress):
         run(config, folder, progress, world)
@@ -66,14 +77,15 @@ def curve(
     """
     from medssl.demo import curve_with_report
     from medssl.evaluate.points import run_share
-    from medssl.evaluate.shares import Share, write_sbatch
+    from medssl.evaluate.shares import Share
     from medssl.recipe import load_recipe
+    from medssl.slurm import write_array
     from medssl.train.bar import Bar
 
     config, folder = load_recipe(recipe, "curve", overrides), out or run_folder(recipe)
     if slurm:
         given = [] if workers is None else ["--workers", str(workers)]
-        print(write_sbatch(folder, slurm, ["curve", str(recipe), *(overrides or []), "--out", str(folder), *given]))
+        print(write_array(folder, slurm, [*_words("curve", recipe, overrides, folder), *given]))
         return
     if share:
         print(f"{run_share(config, folder, Share.read(share), workers, Bar)} points of {folder} are done by this share")
@@ -98,3 +110,7 @@ def demo(
     from medssl.demo import run_demo
 
     print(f"\nThe report: {run_demo(out, patients, only, overrides or [])}")
+
+
+def _words(command: str, recipe: Path, overrides: list[str] | None, folder: Path) -> list[str]:
+    return [command, str(recipe), *(overrides or []), "--out", str(folder)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Onlookers:
                 log.warning(f"the online probe or the reconstructions failed and are left out from here on ({told})")
                 self._onlookers.remove(onlooker)
         module.train()
+        gc.collect()  # figures hold themselves in cycles, and a loop makes too little anew for Python to look for any
         return seen
 
 

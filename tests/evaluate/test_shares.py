@@ -20,7 +20,7 @@ from medssl.errors import ConfigError, InUse
 from medssl.evaluate import points
 from medssl.evaluate.curve import Curve, CurveConfig, Point
 from medssl.evaluate.points import run_curve, run_share
-from medssl.evaluate.shares import Share, write_sbatch
+from medssl.evaluate.shares import Share
 from medssl.train.bar import Bar
 from medssl.train.run import held
 
@@ -135,22 +135,3 @@ def test_shares_cover_everything_once():
 def test_what_is_no_share_is_refused(text):
     with pytest.raises(ConfigError, match=r"--share .*such as 3/16"):
         Share.read(text)
-
-
-def test_the_script_runs_each_task_s_share_and_concludes_outside_an_array(tmp_path, monkeypatch):
-    told = tmp_path / "it's told"
-    program = tmp_path / "bin $HOME/medssl"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/bash\nprintf "%s\\n" "$PWD" "$@" > "{told}"\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "argv", [str(program)])
-    (tmp_path / "work here").mkdir()
-    monkeypatch.chdir(tmp_path / "work here")
-    words = ["curve", "my recipe.yaml", "data.where={view: [AP]}", "title=$(touch harm)\n#SBATCH --wrap=harm", "--out",
-             "runs/a b"]
-    script = write_sbatch(tmp_path / "run", 16, words)
-    assert [line for line in script.read_text().splitlines() if line.startswith("#SBATCH")][1] == "#SBATCH --array=1-16"
-    for task, share in (({}, []), ({"SLURM_ARRAY_TASK_ID": "3"}, ["--share", "3/16"])):
-        subprocess.run(["bash", script], check=True, cwd="/", env=os.environ | task)
-        assert told.read_text() == "\n".join([str(tmp_path / "work here"), *words, *share]) + "\n"
-    assert not list(tmp_path.rglob("harm"))

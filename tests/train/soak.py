@@ -33,12 +33,11 @@ from small_sets import write_discs
 
 from medssl.data.source import DataConfig
 
-LIFE = 90.0
+LIFE = 180.0
 """Seconds, the mean of the lives' lengths; they are drawn from an exponential distribution."""
-WARM = 20.0
-"""Seconds after which a life's memory is looked at for growth: before that, it is still being started."""
-LONG = 60.0
-"""A life of fewer seconds after that tells nothing of growth."""
+LONG = 300.0
+"""Of a life of so many seconds, the second half is looked at for growth: by then it has drawn pictures a few times, and
+has all the room that drawing takes."""
 GROWTH = 2.0
 """MiB a minute from which on memory counts as growing."""
 RUN = "noise in the holes of a U-Net, a process that reads ahead, in two parts"
@@ -46,7 +45,8 @@ RUN = "noise in the holes of a U-Net, a process that reads ahead, in two parts"
 
 @dataclass
 class Watch:
-    """Memory (PSS, MiB) and open files of a process and its descendants, a row a second: (seconds, MiB, files)."""
+    """Memory of its own (MiB, without mapped files) and open files of a process and its descendants, a row a second:
+    (seconds, MiB, files)."""
 
     process: subprocess.Popen[str]
     rows: list[tuple[float, float, int]] = field(default_factory=list)
@@ -58,17 +58,17 @@ class Watch:
         begun = time.monotonic()
         while self.process.poll() is None:
             family = list(_family(self.process.pid))
-            self.rows.append((time.monotonic() - begun, sum(map(_pss, family)), sum(map(_files, family))))
+            self.rows.append((time.monotonic() - begun, sum(map(_memory, family)), sum(map(_files, family))))
             time.sleep(1)
 
     def told(self) -> dict:
-        """Peak, and the slope of a straight line through memory and files after WARM; None for a short life."""
+        """Peak, and the slope of a straight line through the second half's memory and files; None for a short life."""
         rows = np.array(self.rows).reshape(-1, 3)
-        warm = rows[rows[:, 0] > WARM]
-        slopes = [None, None]
-        if len(warm) and warm[-1, 0] - warm[0, 0] > LONG:
-            slopes = [round(float(np.polyfit(warm[:, 0] / 60, warm[:, column], 1)[0]), 2) for column in (1, 2)]
-        return {"seconds": round(float(rows[:, 0].max(initial=0))), "peak_mib": round(float(rows[:, 1].max(initial=0))),
+        seconds, slopes = rows[:, 0].max(initial=0), [None, None]
+        if seconds > LONG:
+            late = rows[rows[:, 0] > seconds / 2]
+            slopes = [round(float(np.polyfit(late[:, 0] / 60, late[:, column], 1)[0]), 2) for column in (1, 2)]
+        return {"seconds": round(float(seconds)), "peak_mib": round(float(rows[:, 1].max(initial=0))),
                 "mib_a_minute": slopes[0], "files_a_minute": slopes[1]}
 
 
@@ -82,12 +82,13 @@ def _family(pid: int) -> Iterator[int]:
         yield from _family(int(child))
 
 
-def _pss(pid: int) -> float:
+def _memory(pid: int) -> float:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+    own = ("Pss_Anon:", "Pss_Shmem:")
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(own)) / 1024
 
 
 def _files(pid: int) -> int:
@@ -143,7 +144,7 @@ def soak(discs: DataConfig, folder: Path, seconds: float, steps: int, gib: float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--steps", type=int, default=3000, help="of each run")
+    parser.add_argument("--steps", type=int, default=9000, help="of each run")
     parser.add_argument("--gib", type=float, default=4, help="of data that each process may hold (RLIMIT_DATA)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))

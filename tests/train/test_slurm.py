@@ -1,4 +1,5 @@
-"""A real SLURM of two nodes on this machine: a pretraining by two tasks, one that is killed, and a curve's array."""
+"""A real SLURM of two nodes on this machine runs the scripts that commands leave: a pretraining by two tasks, one that
+is preempted and killed, and a curve's array."""
 
 from __future__ import annotations
 
@@ -21,13 +22,6 @@ from medssl.data.source import DataConfig
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(4 * PATIENCE), pytest.mark.skipif(
     bool(missing()), reason=f"no {', '.join(missing())}: install SLURM and munge (Debian: slurm-wlm, munge)")]
 MEDSSL = [sys.executable, "-m", "medssl"]
-REQUEUED = """
-status=$?
-echo "ended with $status"
-[ $status = 138 ] && scontrol requeue $SLURM_JOB_ID
-exit $status
-"""
-"""As docs/devices.md has it."""
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +40,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> 
     return folder / "run"
 
 
-def two_tasks(folder: Path, data: DataConfig, then: str = "") -> tuple[Path, Path]:
-    """A batch script that pretrains by two tasks, on a node each; and the run that it makes."""
+def two_tasks(cluster: Cluster, folder: Path, data: DataConfig) -> tuple[Path, str]:
+    """The run that two tasks make, on a node each, and its job."""
     command = [*MEDSSL, "pretrain", str(write_recipe(folder, data, next(iter(RUNS)))), "--out", str(folder / "run")]
-    script = folder / "job.sh"
-    script.write_text("#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=1 --requeue\n"
-                      f"srun --kill-on-bad-exit=1 {shlex.join(command)}{then}\n")
-    return script, folder / "run"
+    subprocess.run([*command, "--slurm", "1"], check=True, env=cluster.env)
+    return folder / "run", cluster.submit(folder / "run/pretrain.sbatch", "--nodes=2")
 
 
 def test_two_tasks_learn_what_two_processes_do(cluster, tmp_path, discs, undisturbed):
-    script, run = two_tasks(tmp_path, discs)
-    cluster.wait(cluster.submit(script))
+    run, job = two_tasks(cluster, tmp_path, discs)
+    cluster.wait(job)
     assert not differences(run, undisturbed)
     assert json.loads((run / "provenance.json").read_text())["processes"] == 2
 
 
 def test_a_job_that_is_preempted_and_then_loses_a_task_ends_bit_equal(cluster, tmp_path, discs, undisturbed):
-    script, run = two_tasks(tmp_path, discs, REQUEUED)
-    job = cluster.submit(script)
+    run, job = two_tasks(cluster, tmp_path, discs)
     at_step(cluster, run, 8)
     cluster.ask("scancel", "--signal=USR1", job)
-    cluster.until(lambda: "ended with 138" in Path(f"{script}.log").read_text(), PATIENCE, "a checkpoint and the end")
+    cluster.wait(job, "PENDING")
     stopped = steps_done(run)
     assert stopped < 40, "or nothing was cut off"
     at_step(cluster, run, stopped + 8)
