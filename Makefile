@@ -18,7 +18,7 @@ TOPICS := $(filter-out harness lightly_peer meter plain_mae plain_simsiam remote
 LIGHTLY := .venv-lightly
 WHEELHOUSE ?= wheelhouse
 
-.PHONY: install demo test test-all test-slurm test-offline wheelhouse audit kills soak lint bench docs site $(LIGHTLY)
+.PHONY: install demo test test-all test-slurm test-offline test-image wheelhouse audit kills soak lint bench docs site $(LIGHTLY)
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -49,6 +49,10 @@ test-slurm: install
 test-offline: install
 	rm -rf runs/offline
 	$(BIN)/python tests/offline/cut.py $(BIN)/medssl demo --out runs/offline --patients 0.1 $(ARGS)
+
+# As root, with Debian's buildah, crun and debootstrap: docs/containers.md. make test-all has it too, where these are there.
+test-image: wheelhouse
+	docker/test.sh
 
 # Every wheel that medssl runs with, at the versions of constraints.txt, for this Python and system: docs/offline.md. And the two
 # that docker/Dockerfile builds with.

@@ -70,7 +70,7 @@ inside medssl phantom xray /runs/phantom --patients 24
 mv "$work/runs/phantom/"* "$work/scans/"
 inside medssl manifest data_manifests/chexpert.yaml /data --out /runs/xray.parquet
 small="data.manifest=/runs/xray.parquet data.cache=/runs/cache train.steps=4 train.batch_size=8"
-inside medssl pretrain pipelines/phantom_xray/simsiam.yaml $small train.workers=2 --out /runs/simsiam
+inside medssl pretrain pipelines/phantom_xray/simsiam.yaml $small train.batch_size=64 train.workers=2 --out /runs/simsiam
 inside medssl curve pipelines/phantom_xray/curve.yaml $small pretrain.train.steps=4 pretrain.train.batch_size=8 seeds=2 \
   'fractions=[0.5,1.0]' --out /runs/curve
 inside medssl report /runs/curve --out /runs/report.html

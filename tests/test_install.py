@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TINY = ["seeds=2", "fractions=[0.5,1.0]", "train.steps=2", "train.batch_size=4", "pretrain.train.steps=2",
         "pretrain.train.batch_size=8"]
+BUILDERS = ("buildah", "crun", "debootstrap", "unshare")
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(1800)]
 
@@ -53,8 +55,24 @@ def test_site_is_built_without_a_warning(clone: Path):
     assert (clone / "site/index.html").is_file()
 
 
-def test_a_wheelhouse_installs_and_runs_without_a_network(clone: Path, tmp_path: Path):
+@pytest.fixture(scope="module")
+def wheelhouse(clone: Path) -> Path:
     _make(clone, "wheelhouse")
+    return clone / "wheelhouse"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, BUILDERS)),
+                    reason=f"the image is built and run by root, with {', '.join(BUILDERS)}")
+def test_the_image_runs_as_nobody_without_a_network_on_a_disk_that_it_cannot_write_to(wheelhouse: Path):
+    with tempfile.TemporaryDirectory() as folder:  # some ten gigabytes, which pytest would keep
+        done = subprocess.run([wheelhouse.parent / "docker/test.sh", folder], capture_output=True, text=True,
+                              timeout=1700)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.stdout.endswith("== all of this held\n")
+
+
+def test_a_wheelhouse_installs_and_runs_without_a_network(wheelhouse: Path, tmp_path: Path):
+    clone = wheelhouse.parent
     cut = [sys.executable, ROOT / "tests/offline/cut.py"]
     install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-index", "--find-links", "wheelhouse"]
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "inside"], check=True, timeout=300)

@@ -54,7 +54,7 @@ def test_map_of_folders_agrees_with_the_tree():
     text = README.read_text().split("## The folders")[1].split("\n## ")[0]
     told = set(re.findall(r"^\| \[(\S+?)/\]", text, flags=re.M))
     packages = {f"medssl/{path.parent.name}" for path in (ROOT / "medssl").glob("*/__init__.py")}
-    assert told == packages | {"pipelines", "data_manifests", "docs", "benchmarks", "tests"}
+    assert told == packages | {"pipelines", "data_manifests", "docs", "benchmarks", "docker", "tests"}
     modules = {path.name for path in (ROOT / "medssl").glob("*.py")} - {"__init__.py"}
     assert set(re.findall(r"\[(\w+\.py)\]\(medssl/", text)) == modules
 

@@ -6,7 +6,11 @@ resumed at step k reads exactly what the uninterrupted run would have read.
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,6 +24,10 @@ from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch
 
+log = logging.getLogger(__name__)
+
+SHARED = Path("/dev/shm")
+"""Where processes that read ahead leave their batches: all of it a container's 64 MB, or less."""
 BLANK_TRIES = 8
 """How often a box without any content is drawn again: normalised by its own deviation of 0, it would swamp a batch's
 gradient."""
@@ -86,9 +94,28 @@ class Loader:
     def batches(self, start: int, stop: int, workers: int = 0, rank: int = 0, size: int = 1) -> Iterator[Batch]:
         """The batches of steps start .. stop - 1, or the share that is `rank`'s where `size` processes share them out;
         `workers` processes read ahead."""
-        return iter(DataLoader(_Steps(self, rank, size), batch_size=None, sampler=range(start, stop),
-                               num_workers=workers, multiprocessing_context="spawn" if workers else None,
-                               generator=torch.Generator()))  # not the run's own, which a resume restores
+        is_piped = workers > 0 and not self._fits_shared_memory(workers, rank, size)
+        batches = iter(DataLoader(_Steps(self, rank, size, is_piped), batch_size=None, sampler=range(start, stop),
+                                  num_workers=workers, multiprocessing_context="spawn" if workers else None,
+                                  generator=torch.Generator()))  # not the run's own, which a resume restores
+        return (batch.to(torch.from_numpy) for batch in batches) if is_piped else batches
+
+    def _fits_shared_memory(self, workers: int, rank: int, size: int) -> bool:
+        """Whether what `size` processes read ahead at once has room there; where it has not, the system kills them."""
+        channels, *shape = self.cache.shape(self.case_ids[0])
+        voxels = math.prod(self.box.voxels(tuple(shape))) * (self.batch_size // size)
+        batch = voxels * (4 * channels + 8 * self.with_mask)
+        needed = batch * size * (2 * workers + 2)  # two for each that reads ahead, the one at hand and the one before
+        try:
+            room = os.statvfs(SHARED)
+        except OSError:  # a system that shares memory in another way
+            return True
+        free = room.f_bavail * room.f_frsize
+        if free < needed and rank == 0:
+            log.warning(f"{SHARED} has {free / 2**20:.1f} MiB left, and what is read ahead takes {needed / 2**20:.1f}: "
+                        f"it goes through pipes, which is slower (a container is given more by "
+                        f"--shm-size={-(-needed >> 20)}m)")
+        return free >= needed
 
     def batch(self, step: int, rank: int = 0, size: int = 1) -> Batch:
         boxes, masks, ids, epochs = [], [], [], []
@@ -165,8 +192,12 @@ def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
 
 
 class _Steps(Dataset):
-    def __init__(self, loader: Loader, rank: int, size: int) -> None:
-        self.loader, self.rank, self.size = loader, rank, size
+    """Batches by step; with arrays for tensors where they are to go through a pipe, since tensors go through shared
+    memory."""
+
+    def __init__(self, loader: Loader, rank: int, size: int, is_piped: bool) -> None:
+        self.loader, self.rank, self.size, self.is_piped = loader, rank, size, is_piped
 
     def __getitem__(self, step: int) -> Batch:
-        return self.loader.batch(step, self.rank, self.size)
+        batch = self.loader.batch(step, self.rank, self.size)
+        return batch.to(torch.Tensor.numpy) if self.is_piped else batch

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from small_sets import make
 
 from medssl.augment.policy import PolicyConfig, ViewPolicy
-from medssl.data.loader import BoxConfig, Loader, cut
+from medssl.data.loader import BoxConfig, Loader, _Steps, cut
 from medssl.data.prepare import Cache, PrepareConfig, prepare
 from medssl.errors import ConfigError, ManifestError
 from medssl.io.write import write_nifti, write_png
@@ -71,6 +74,18 @@ def test_processes_read_the_same_batches_in_the_same_order(volumes):
     alone = list(loader(volumes, size=(3, 4, 5), mask=True).batches(2, 7))
     ahead = list(loader(volumes, size=(3, 4, 5), mask=True).batches(2, 7, workers=2))
     assert all(equal(a, b) and torch.equal(a.mask, b.mask) for a, b in zip(alone, ahead, strict=True))
+
+
+def test_where_shared_memory_is_short_batches_come_through_pipes(volumes, monkeypatch, caplog):
+    alone = list(loader(volumes, size=(3, 4, 5), mask=True).batches(2, 7))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    with caplog.at_level(logging.WARNING):
+        piped = list(loader(volumes, size=(3, 4, 5), mask=True).batches(2, 7, workers=2))
+    assert "/dev/shm has 0.0 MiB left" in caplog.text
+    assert "--shm-size=1m" in caplog.text
+    assert all(equal(a, b) and torch.equal(a.mask, b.mask) for a, b in zip(alone, piped, strict=True))
+    ahead = _Steps(loader(volumes, size=(3, 4, 5), mask=True), 0, 1, is_piped=True)[2]
+    assert all(isinstance(array, np.ndarray) for array in (ahead.image, ahead.mask)), "tensors would be shared"
 
 
 def test_reading_leaves_the_runs_own_random_numbers_alone(images):
