@@ -24,6 +24,8 @@ def write_job(folder: Path, tasks: int, command: Sequence[str]) -> Path:
 # Add what your cluster asks for (--gres=gpu:{tasks}, --cpus-per-task, --time, --partition) here or to sbatch; and more
 # machines, if you like: sbatch --nodes=2 {name}.sbatch
 """, f"""\
+# What the job has been given srun does not ask for by itself.
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 status=0
 srun --kill-on-bad-exit=1 {_called(command)} || status=$?
 [ $status != 138 ] || scontrol requeue "$SLURM_JOB_ID"

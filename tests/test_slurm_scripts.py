@@ -21,7 +21,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     told = tmp_path / "it's told"
     folder = tmp_path / "bin $HOME"
     folder.mkdir()
-    for name, then in {"medssl": "exit ${STATUS:-0}", "srun": 'shift; exec "$@"', "scontrol": ""}.items():
+    for name, then in {"medssl": "exit ${STATUS:-0}", "srun": 'echo "$SRUN_CPUS_PER_TASK" > "../cpus"; shift; exec "$@"', "scontrol": ""}.items():
         into = told if name == "medssl" else told.with_name(name)
         (folder / name).write_text(f'#!/bin/bash\nprintf "%s\\n" "$PWD" "$@" > "{into}"\n{then}\n')
         (folder / name).chmod(0o755)
@@ -55,9 +55,10 @@ def test_a_job_goes_back_into_the_queue_where_it_was_warned_and_nowhere_else(tol
     script = write_job(tmp_path / "run", 4, ["pretrain", *WORDS])
     assert script.name == "pretrain.sbatch"
     assert options(script)[1] == "#SBATCH --nodes=1 --ntasks-per-node=4"
-    assert run(script, STATUS=status, SLURM_JOB_ID="7") == int(status)
+    assert run(script, STATUS=status, SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="8") == int(status)
     assert told.read_text() == "\n".join([str(tmp_path / "work here"), "pretrain", *WORDS]) + "\n"
     assert told.with_name("srun").read_text().splitlines()[1] == "--kill-on-bad-exit=1"
+    assert (tmp_path / "cpus").read_text() == "8\n"
     asked = told.with_name("scontrol")
     assert (asked.read_text().splitlines()[1:] == ["requeue", "7"] if is_requeued else not asked.exists())
     assert not list(tmp_path.rglob("harm"))
