@@ -21,7 +21,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     told = tmp_path / "it's told"
     folder = tmp_path / "bin $HOME"
     folder.mkdir()
-    for name, then in {"medssl": "exit ${STATUS:-0}", "srun": 'echo "$SRUN_CPUS_PER_TASK" > "../cpus"; shift; exec "$@"', "scontrol": ""}.items():
+    programs = {"medssl": "exit ${STATUS:-0}", "scontrol": "",
+                "srun": 'echo "$SRUN_CPUS_PER_TASK" > ../cpus; shift; exec "$@"'}
+    for name, then in programs.items():
         into = told if name == "medssl" else told.with_name(name)
         (folder / name).write_text(f'#!/bin/bash\nprintf "%s\\n" "$PWD" "$@" > "{into}"\n{then}\n')
         (folder / name).chmod(0o755)

@@ -54,7 +54,7 @@ def _namespace() -> list[str]:
 
 
 def _switch_on_loopback() -> None:
-    """With a second address, as if there were a card: without, some programs give up before they have asked for a name."""
+    """With a second address, as if there were a card: without, some programs give up before they ask for a name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
         address = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton("198.51.100.1"))
