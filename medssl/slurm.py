@@ -22,7 +22,7 @@ def write_job(folder: Path, tasks: int, command: Sequence[str]) -> Path:
     name = command[0]
     return _write(folder, name, [f"--nodes=1 --ntasks-per-node={tasks}", "--signal=USR1@300"], f"""\
 # Add what your cluster asks for (--gres=gpu:{tasks}, --cpus-per-task, --time, --partition) here or to sbatch; and more
-# machines, if you like: sbatch --nodes=2 {name}.sbatch
+# machines, if you like: sbatch --nodes=2 {name}.sbatch. Give it more than ten minutes of --time.
 """, f"""\
 # What the job has been given srun does not ask for by itself.
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi

@@ -175,9 +175,13 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, ending: str
         open_start(path)
 
 
-def test_a_tensor_that_claims_more_than_is_stored_of_it_is_refused(tmp_path: Path):
-    torch.save({"cls_token": torch.zeros(1).as_strided(HUGE, (0, 0))}, tmp_path / "a.pth")
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])  # which would be brought to float32
+def test_a_tensor_that_claims_more_than_is_stored_of_it_is_refused(tmp_path: Path, precision: torch.dtype):
+    torch.save({"cls_token": torch.zeros(1, dtype=precision).as_strided(HUGE, (0, 0))}, tmp_path / "a.pth")
     with pytest.raises(RunError, match="cls_token claims to be larger than what is stored of it"):
+        open_start(tmp_path / "a.pth")
+    torch.save({"cls_token": torch.zeros(4, 4).to_sparse()}, tmp_path / "a.pth")
+    with pytest.raises(RunError, match="cls_token is not stored as a whole"):
         open_start(tmp_path / "a.pth")
     save_file({"cls_token": torch.zeros(4)}, tmp_path / "a.safetensors")
     raw = (tmp_path / "a.safetensors").read_bytes()

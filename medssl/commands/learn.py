@@ -76,6 +76,7 @@ def curve(
     Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.mae.init=runs/mae
     """
     from medssl.demo import curve_with_report
+    from medssl.errors import ConfigError
     from medssl.evaluate.points import run_share
     from medssl.evaluate.shares import Share
     from medssl.recipe import load_recipe
@@ -83,6 +84,9 @@ def curve(
     from medssl.train.bar import Bar
 
     config, folder = load_recipe(recipe, "curve", overrides), out or run_folder(recipe)
+    if slurm and share:
+        raise ConfigError("--slurm and --share were both given", remedy="leave --share out",
+                          expected="--slurm alone, whose script deals out the shares")
     if slurm:
         given = [] if workers is None else ["--workers", str(workers)]
         print(write_array(folder, slurm, [*_words("curve", recipe, overrides, folder), *given]))

@@ -31,7 +31,7 @@ from medssl.types import Case, Kind, Split
 
 FILES = {"case_id": pl.String, "role": pl.String, "path": pl.String, "part": pl.Int64}
 _FIXED = {name: pl.String for name in ("case_id", "patient_id", "study_id", "kind", "modality", "split")}
-_KEYS = ("medssl.version", "medssl.digest", "medssl.key_id", "medssl.card", "medssl.skipped")
+_KEYS = ("medssl.version", "medssl.digest", "medssl.files", "medssl.key_id", "medssl.card", "medssl.skipped")
 _FOLDER = "medssl.folder"
 _PSEUDONYMS = {"case_id": r"^c[0-9a-f]{16}$", "patient_id": r"^p[0-9a-f]{16}$", "study_id": r"^s[0-9a-f]{16}$"}
 
@@ -184,7 +184,7 @@ class Manifest:
 
     def _metadata(self) -> dict[str, str]:
         told = self.skipped.group_by("case_id", "reason", "remedy", maintain_order=True).agg(pl.col("count").sum())
-        values = (__version__, self.digest, self.key_id, self.card.to_yaml(), told.write_json())
+        values = (__version__, self.digest, _digest(self.files), self.key_id, self.card.to_yaml(), told.write_json())
         return dict(zip(_KEYS, values, strict=True))
 
     @classmethod
@@ -205,7 +205,7 @@ class Manifest:
             raise ManifestError(f"{path} was changed after it was built", expected=f"digest {told['medssl.digest']}",
                                 remedy="correct the source table or the card, and build the manifest again")
         skipped = _read_skipped(told["medssl.skipped"], path)
-        where, folder = _read_files(path, cases) if files else (pl.DataFrame(schema=FILES), None)
+        where, folder = _read_files(path, cases, told["medssl.files"]) if files else (pl.DataFrame(schema=FILES), None)
         return cls(cases, where, card, skipped, told["medssl.key_id"], folder)
 
 
@@ -222,12 +222,12 @@ def _unknown_files(case_id: str) -> ManifestError:
                          remedy="load the manifest where its .files.parquet lies, or build it again")
 
 
-def _digest(cases: pl.DataFrame) -> str:
+def _digest(table: pl.DataFrame) -> str:
     """SHA-256 over the values, column by column; written out here so that it outlives changes of polars."""
-    cases = cases.sort("case_id")
+    table = table.sort("case_id", maintain_order=True)  # which the slices of a series have
     sha = hashlib.sha256()
-    for name in sorted(cases.columns):
-        column = cases[name]
+    for name in sorted(table.columns):
+        column = table[name]
         sha.update(f"{name}\x1d".encode())
         if column.dtype == pl.Float64:
             sha.update(column.fill_null(float("nan")).to_numpy().astype("<f8").tobytes())
@@ -249,8 +249,10 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise ManifestError(f"{path} cannot be read: {str(error).splitlines()[0]}", expected="a manifest",
                             remedy=remedy) from None
-    if any(name not in told for name in _KEYS):
-        raise ManifestError(f"{path} is a table, but no manifest", expected="one that carries its card", remedy=remedy)
+    if lacking := [name for name in _KEYS if name not in told]:
+        what = "is a table, but no manifest" if len(lacking) == len(_KEYS) else "was written by an older medssl"
+        raise ManifestError(f"{path} {what}", expected=f"one that carries its {lacking[0].partition('.')[2]}",
+                            remedy=remedy)
     return cases, told
 
 
@@ -279,7 +281,7 @@ def _checked_columns(cases: pl.DataFrame, card: Card, path: Path) -> pl.DataFram
     return cases
 
 
-def _read_files(path: Path, cases: pl.DataFrame) -> tuple[pl.DataFrame, Path]:
+def _read_files(path: Path, cases: pl.DataFrame, digest: str) -> tuple[pl.DataFrame, Path]:
     """The files table and the folder that all of its paths begin with."""
     place = _files_path(path)
     if not place.is_file():
@@ -299,6 +301,9 @@ def _read_files(path: Path, cases: pl.DataFrame) -> tuple[pl.DataFrame, Path]:
         raise ManifestError(f"{place} lacks {lost} of {cases.height} cases", expected="this manifest's files table",
                             remedy="copy the right one, or build the manifest again")
     _refuse_far_files(files, folder, place)
+    if _digest(files) != digest:
+        raise ManifestError(f"{place} is not what {path.name} was built with: its cases may lead to other scans",
+                            expected=f"digest {digest}", remedy="copy the right one, or build the manifest again")
     if (mode := place.stat().st_mode & 0o777) & 0o077:
         log.warning("%s holds the paths of the scans and can be read by others (mode %04o): chmod 600 it", place, mode)
     return files, Path(folder)

@@ -124,10 +124,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # where the damage lies decides what a reader stumbles over
         raise _unreadable(file, _reason(str(error))) from None
-    tensors = _as_float(_unwrapped(loaded, file))
-    if swollen := [name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]:
-        raise _unreadable(file, f"its {swollen[0]} claims to be larger than what is stored of it")
-    return tensors
+    tensors = _unwrapped(loaded, file)
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.layout != torch.strided:
+            raise _unreadable(file, f"its {name} is not stored as a whole ({tensor.layout})")
+        if isinstance(tensor, Tensor) and tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise _unreadable(file, f"its {name} claims to be larger than what is stored of it")
+    return _as_float(tensors)
 
 
 def _require_foreign(file: Path) -> None:

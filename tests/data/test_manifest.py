@@ -246,6 +246,18 @@ def test_what_is_no_manifest_is_said_to_be_none(brats: Path, card, key, tmp_path
         Manifest.load(tmp_path / "whole.parquet")
 
 
+def test_a_files_table_that_leads_to_others_scans_is_refused(brats: Path, card, key, tmp_path: Path) -> None:
+    manifest = build(card("brats2021"), brats, key)
+    manifest.save(tmp_path / "m.parquet")
+    place = tmp_path / "m.files.parquet"
+    files, told = pl.read_parquet(place), pl.read_parquet_metadata(place)
+    swapped = files.with_columns(pl.col("path").reverse())
+    swapped.write_parquet(place, metadata={name: value for name, value in told.items() if name.startswith("medssl")})
+    with pytest.raises(ManifestError, match=r"m.files.parquet is not what m.parquet was built with"):
+        Manifest.load(tmp_path / "m.parquet")
+    assert len(Manifest.load(tmp_path / "m.parquet", files=False)) == len(manifest)
+
+
 def test_select_and_case(chexpert: Path, card, key) -> None:
     manifest = build(card("chexpert"), chexpert, key)
     assert len(manifest.select(split=["train", "validation"])) == 24

@@ -2,10 +2,11 @@
 
     make soak ARGS="--minutes 60 --gib 4 --log soak.jsonl"
 
-A run is decoded, prepared and pretrained from nothing, killed with SIGKILL at random moments and started again until it
-has ended, and then held against an unharmed one, bit for bit; then the next one. Memory and open files of all its
-processes are looked at every second. A line of the log is a life of a run, or a verdict. Exit status 1 where a run did
-not end bit-equal, asked for more memory than the cap, or grew.
+A run is decoded, prepared and pretrained from nothing, killed with SIGKILL at random moments and started again until
+it has ended, and then held against an unharmed one, bit for bit; then the next one. Steps, memory and open files of all
+its processes are looked at every second. A line of the log is a life of a run, or a verdict. Exit status 1 where one is
+at fault: a run that did not end bit-equal, a life that forgot steps, ended by itself with an error, left a process
+behind, took more memory than the cap, or grew in memory or open files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,8 +38,12 @@ LIFE = 180.0
 LONG = 300.0
 """Of a life of so many seconds, the second half is looked at for growth: by then it has drawn pictures a few times, and
 has all the room that drawing takes."""
-GROWTH = 2.0
-"""MiB a minute from which on memory counts as growing."""
+GROWTH = {"mib_a_minute": 2.0, "files_a_minute": 1.0}
+"""From which on memory and open files count as growing."""
+FORGOTTEN = 1
+"""Steps that a kill may cost: a checkpoint is written after each."""
+MARK = "MEDSSL_SOAK"
+"""In the surroundings of every process of a run."""
 RUN = "noise in the holes of a U-Net, a process that reads ahead, in two parts"
 
 
@@ -48,7 +52,10 @@ class Watch:
     """Memory of its own (MiB, without mapped files) and open files of a process and its descendants, a row a second:
     (seconds, MiB, files)."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    out: Path
+    fewest: int = sys.maxsize
+    """Steps done that the run folder tells of."""
     rows: list[tuple[float, float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,6 +65,7 @@ class Watch:
         begun = time.monotonic()
         while self.process.poll() is None:
             family = list(_family(self.process.pid))
+            self.fewest = min(self.fewest, steps_done(self.out))
             self.rows.append((time.monotonic() - begun, sum(map(_memory, family)), sum(map(_files, family))))
             time.sleep(1)
 
@@ -98,45 +106,78 @@ def _files(pid: int) -> int:
         return 0
 
 
-def start(recipe: Path, out: Path, gib: float) -> subprocess.Popen[str]:
+def start(recipe: Path, out: Path, gib: float) -> subprocess.Popen[bytes]:
     def capped() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
 
     words = [sys.executable, "-m", "medssl", "pretrain", str(recipe), "--out", str(out),
              f"data.cache={out.with_suffix('.cache')}"]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=capped,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+    with out.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=capped,
+                                env=os.environ | {"OMP_NUM_THREADS": "1", MARK: str(out)})
+
+
+def left_behind(out: Path, patience: float = 30) -> list[int]:
+    """Processes of the run that are there although it is not, after so many seconds."""
+    deadline = time.monotonic() + patience
+    while (left := list(_marked(f"{MARK}={out}".encode()))) and time.monotonic() < deadline:
+        time.sleep(1)
+    return left
+
+
+def _marked(mark: bytes) -> Iterator[int]:
+    for surroundings in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in surroundings.read_bytes().split(b"\0"):
+                yield int(surroundings.parent.name)
+        except OSError:  # it has ended, or is somebody else's
+            continue
 
 
 def lives(recipe: Path, out: Path, chance: random.Random, gib: float) -> Iterator[dict]:
+    """Until the run has ended, or a life has ended by itself otherwise."""
     while not (out / "model.json").is_file():
         before, process = steps_done(out), start(recipe, out, gib)
-        watch, moment = Watch(process), chance.expovariate(1 / LIFE)
+        watch, is_killed = Watch(process, out), False
         try:
-            _, told = process.communicate(timeout=moment)
+            process.wait(chance.expovariate(1 / LIFE))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            _, told = process.communicate()
-        if process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError(told)
-        yield {"killed": process.returncode != 0, "from_step": before, "at_step": steps_done(out), **watch.told()}
+            process.kill()
+            process.wait()
+            is_killed = True
+        faults = list(_faults(watch, before, gib))
+        if has_failed := process.returncode != 0 and not is_killed:
+            faults.append(f"ended with {process.returncode}: {out.with_suffix('.log').read_text()[-2000:]}")
+        yield {"killed": is_killed, "from_step": before, "at_step": steps_done(out), **watch.told(), "faults": faults}
+        if has_failed:
+            return
+
+
+def _faults(watch: Watch, before: int, gib: float) -> Iterator[str]:
+    told = watch.told()
+    if watch.fewest < before - FORGOTTEN:
+        yield f"of {before} steps {watch.fewest} were remembered"
+    if left := left_behind(watch.out):
+        yield f"left behind: {left}"
+    if told["peak_mib"] > gib * 1024:
+        yield f"more than {gib} GiB"
+    yield from (f"{name} above {most}" for name, most in GROWTH.items() if (told[name] or 0) > most)
 
 
 def soak(discs: DataConfig, folder: Path, seconds: float, steps: int, gib: float, seed: int) -> Iterator[dict]:
     chance, deadline = random.Random(seed), time.monotonic() + seconds
-    recipe = write_recipe(folder, discs, RUN, steps=steps)
-    whole = start(recipe, folder / "whole", gib)
-    watch = Watch(whole)
-    _, told = whole.communicate()
-    assert whole.returncode == 0, told
-    yield {"unharmed": True, **watch.told()}
+    recipe, whole = write_recipe(folder, discs, RUN, steps=steps), folder / "whole"
+    watch = Watch(start(recipe, whole, gib), whole)
+    assert watch.process.wait() == 0, whole.with_suffix(".log").read_text()
+    yield {"unharmed": True, **watch.told(), "faults": list(_faults(watch, 0, gib))}
     for number in count(1):
         out = folder / f"run-{number}"
         for life in lives(recipe, out, chance, gib):
             yield {"number": number, **life}
-        yield {"number": number, "differences": differences(folder / "whole", out)}
-        for each in (out, out.with_suffix(".cache")):
-            shutil.rmtree(each)
+        has_ended = (out / "model.json").is_file()
+        yield {"number": number, "faults": differences(whole, out) if has_ended else ["it did not end"]}
+        shutil.rmtree(out)
+        shutil.rmtree(out.with_suffix(".cache"))
         if time.monotonic() > deadline:
             return
 
@@ -145,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--steps", type=int, default=9000, help="of each run")
-    parser.add_argument("--gib", type=float, default=4, help="of data that each process may hold (RLIMIT_DATA)")
+    parser.add_argument("--gib", type=float, default=4, help="that a process may ask for, and all together hold")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     given = parser.parse_args()
@@ -154,7 +195,7 @@ def main() -> None:
         folder = Path(scratch)
         discs = write_discs(folder / "discs")
         for line in soak(discs, folder, 60 * given.minutes, given.steps, given.gib, given.seed):
-            is_bad |= bool(line.get("differences")) or (line.get("mib_a_minute") or 0) > GROWTH
+            is_bad |= bool(line["faults"])
             print(json.dumps(line), file=log, flush=True)
             print(line, flush=True)
     sys.exit(1 if is_bad else 0)
