@@ -34,8 +34,11 @@ class Preparation(nn.Module):
         self.spacing = list(config.spacing or ()) if self.volume else []
 
     def forward(self, scan: Tensor, spacing: list[float]) -> Tensor:
-        """scan (C, *S) and its spacing, mm in array order -> (C, *S) as it was prepared for training."""
+        """scan (C, *S) and its spacing, mm in array order -> (C, *S) as it was prepared for training; an error where it
+        holds NaN or infinite values, as it would be left out of a training."""
         scan = scan.float()
+        if not bool(torch.isfinite(scan).all()):
+            raise ValueError("The scan holds NaN or infinite values: export it again, or leave it out")
         if not self.volume:
             scan = self.coloured(scan)
         if self.margin >= 0:

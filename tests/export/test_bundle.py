@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import nibabel
@@ -94,6 +95,19 @@ def test_regions_of_volumes_lie_on_the_scans_own_voxels(volumes, volume_run, tmp
     np.testing.assert_allclose(theirs.affine, ours.affine, atol=1e-4)
     assert (np.asarray(theirs.dataobj) != np.asarray(ours.dataobj)).mean() < 1e-3
     assert 0 < np.asarray(ours.dataobj).mean() < 2
+
+
+def test_a_scan_with_voxels_that_are_no_numbers_is_refused_as_it_would_be_skipped(volumes, volume_run, tmp_path):
+    write_bundle(volume_run, tmp_path / "bundle")
+    _, paths, _ = cases(volumes, predict_run(volume_run, volumes.manifest), 1)
+    spoilt = tmp_path / "spoilt.nii.gz"
+    scan = nibabel.load(paths[0][0])
+    values = scan.get_fdata(dtype=np.float32)
+    values[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, scan.affine), spoilt)
+    with pytest.raises(RuntimeError) as refused:
+        run_by_monai(tmp_path / "bundle", [[str(spoilt), *paths[0][1:]]])
+    assert "The scan holds NaN or infinite values" in "".join(traceback.format_exception(refused.value))
 
 
 def test_it_names_no_path_and_no_patient(runs, tmp_path):
