@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,6 +148,11 @@ def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFr
             raise ManifestError(f"No case has {name} {' or '.join(map(str, values))}", remedy="mend data.where",
                                 expected=f"one of {', '.join(present.unique().sort()[:SHOWN]) or 'none'}")
     return cases
+
+
+def in_words(where: Mapping[str, Sequence[str | float]]) -> str:
+    """What `data.where` asks of a case."""
+    return " and ".join(f"{name} {' or '.join(map(str, values))}" for name, values in where.items())
 
 
 def _attributes(cases: pl.DataFrame) -> list[str]:

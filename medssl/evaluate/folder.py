@@ -15,6 +15,7 @@ import polars as pl
 from medssl.data.build import build
 from medssl.data.card import Card
 from medssl.data.manifest import Manifest
+from medssl.data.source import in_words
 from medssl.errors import ConfigError, ManifestError
 from medssl.evaluate.single import predict_run
 from medssl.models.packed import is_packed, recipe_of
@@ -42,7 +43,7 @@ def predict_folder(
     """
     where = recipe_of(run).get("data", {}).get("where")
     if where:
-        log.warning(f"the model learnt from cases with {_told(where)} alone; of a folder that is not known, and all of "
+        log.warning(f"the model learnt from cases with {in_words(where)} alone; of a folder that is not known, and all of "
                     "its cases are predicted")
     with _scratch(beside) as (scratch, cache):
         manifest.save(scratch / "cases.parquet")
@@ -103,6 +104,3 @@ def _scratch(beside: Path) -> Iterator[tuple[Path, str]]:
     with TemporaryDirectory(prefix=".medssl-", dir=beside) as folder:
         yield Path(folder), f"data.cache={json.dumps(str(Path(folder) / 'cache'))}"
 
-
-def _told(where: dict[str, list]) -> str:
-    return " and ".join(f"{name} {' or '.join(map(str, values))}" for name, values in where.items())

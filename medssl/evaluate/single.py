@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from medssl.config import merge_overrides, validate
-from medssl.data.source import Data, open_data
+from medssl.data.source import Data, in_words, open_data
 from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
@@ -160,8 +160,8 @@ def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
 
 
 def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides: Sequence[str] = ()) -> pl.DataFrame:
-    """case_id, patient_id, name and prediction for every case of a manifest, whatever its labels; for every study,
-    whose id is then its case_id, where the task is scored by study.
+    """case_id, patient_id, name and prediction for every case of a manifest that the recipe's data.where takes, whatever
+    its labels; for every study, whose id is then its case_id, where the task is scored by study.
 
     The prediction is a probability (classify), a value in the label's unit (regress), or the region's volume in voxels
     of the prepared grid (segment).
@@ -171,6 +171,9 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides:
             cannot be put back on their own voxels are named in a warning.
     """
     config, model, data = open_finetuned(run, [f"data.manifest={manifest}", *overrides])
+    if others := len(data.manifest) - len(data.cases) - len(data.skipped):
+        log.warning(f"the model learnt from cases with {in_words(config.data.where)} alone; {others} of "
+                    f"{len(data.manifest)} cases are others, and left out (data.where of its recipe)")
     if masks:
         require_writable(config.task.name, data)
     rows = []

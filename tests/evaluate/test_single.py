@@ -151,6 +151,15 @@ def test_new_cases_are_predicted_without_labels(tuned, discs, tmp_path):
     assert auroc(target, found["prediction"].to_numpy()) > 0.8
 
 
+def test_cases_that_the_recipe_does_not_take_are_counted(tuned, discs, caplog):
+    found = predict_run(tuned, discs.manifest, overrides=["data.where={view: [A]}"])
+    assert found["case_id"].n_unique() == 40
+    assert "cases with view A alone; 40 of 80 cases are others, and left out (data.where" in caplog.text
+    caplog.clear()
+    predict_run(tuned, discs.manifest)
+    assert not caplog.text
+
+
 def test_a_segmentation_tells_volumes_at_its_threshold(discs, tmp_path):
     volumes = []
     for threshold in (0.5, 0.99):
