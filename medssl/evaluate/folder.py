@@ -43,8 +43,8 @@ def predict_folder(
     """
     where = recipe_of(run).get("data", {}).get("where")
     if where:
-        log.warning(f"the model learnt from cases with {in_words(where)} alone; of a folder that is not known, and all of "
-                    "its cases are predicted")
+        log.warning(f"the model learnt from cases with {in_words(where)} alone; of a folder that is not known, and "
+                    "all of its cases are predicted")
     with _scratch(beside) as (scratch, cache):
         manifest.save(scratch / "cases.parquet")
         table = predict_run(run, scratch / "cases.parquet", masks, [cache, "data.where={}"])

@@ -160,8 +160,8 @@ def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
 
 
 def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides: Sequence[str] = ()) -> pl.DataFrame:
-    """case_id, patient_id, name and prediction for every case of a manifest that the recipe's data.where takes, whatever
-    its labels; for every study, whose id is then its case_id, where the task is scored by study.
+    """case_id, patient_id, name and prediction for every case of a manifest that the recipe's data.where takes,
+    whatever its labels; for every study, whose id is then its case_id, where the task is scored by study.
 
     The prediction is a probability (classify), a value in the label's unit (regress), or the region's volume in voxels
     of the prepared grid (segment).

@@ -8,8 +8,13 @@ from typing import Any
 
 from medssl import __version__
 
-PACKAGES = {"nibabel": "nibabel", "pillow": "pillow"}
+PACKAGES = ("nibabel", "pillow")
 """What MONAI reads NIfTI and pictures with."""
+FIRE = "0.7.1"
+"""Of the package without which `python -m monai.bundle` refuses to start; medssl itself does not need it."""
+MODES = {"1": "L", "LA": "L", "La": "L",
+         **dict.fromkeys(("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"), "RGB")}
+"""{mode of a picture in Pillow: the one in which its numbers are what `io.raster` reads}."""
 
 
 def inference(told: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +23,8 @@ def inference(told: dict[str, Any]) -> dict[str, Any]:
     is_volume, is_dense = given["kind"] == "volume", output["name"] == "logits"
     order = [0, *range(3 if is_volume else 2, 0, -1)]
     load = {"_target_": "LoadImage", "image_only": True, "ensure_channel_first": True,
-            "reader": "NibabelReader" if is_volume else "PILReader"}
+            "reader": "NibabelReader" if is_volume else {"_target_": "PILReader", "converter": "@plain"}}
+    plain = {"modes": MODES, "plain": "$lambda picture: picture.convert(@modes.get(picture.mode, picture.mode))"}
     turn = [{"_target_": "Orientation", "axcodes": "RAS", "labels": None}] if is_volume else []
     return {
         "imports": ["$import json", "$from pathlib import Path", "$import torch",
@@ -30,6 +36,7 @@ def inference(told: dict[str, Any]) -> dict[str, Any]:
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "preparation": "$torch.jit.load(str(Path(@bundle_root) / 'models/preparation.ts'))",
         "network_def": "$torch.jit.load(str(Path(@bundle_root) / 'models/model.ts'), map_location=@device).eval()",
+        **({} if is_volume else plain),
         "preprocessing": {"_target_": "Compose", "map_items": False, "transforms": [load, *turn]},
         "as_array": f"$lambda scan: scan.as_tensor().permute({order}).contiguous()",
         "spacing": "$lambda scan: [float(mm) for mm in reversed(scan.pixdim.tolist())]",
@@ -87,7 +94,7 @@ def metadata(told: dict[str, Any]) -> dict[str, Any]:
         "version": "0.1.0", "changelog": {"0.1.0": f"written by medssl {__version__}"},
         "monai_version": version("monai"), "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
-        "required_packages_version": {name: version(package) for name, package in PACKAGES.items()},
+        "required_packages_version": {name: version(name) for name in PACKAGES} | {"fire": FIRE},
         "task": told["task"], "description": output["meaning"], "authors": "", "copyright": "", "intended_use":
         told["notice"], "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}}, "medssl": told,
     }
@@ -109,6 +116,7 @@ A case is several files on one grid, a list in `inputs`, in the order {", ".join
 {told["notice"]} Written by {told["made_by"]}, and run without it, by MONAI, in the bundle's folder:
 
 ```
+pip install monai {"nibabel" if given["kind"] == "volume" else "pillow"} fire
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --inputs "['{name}']"
 ```
 

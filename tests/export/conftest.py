@@ -3,8 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_sets import SMALL, discs, make, one_thread  # noqa: F401 (fixtures)
+from typer.testing import CliRunner
 
+from medssl.cli import app
 from medssl.data.source import DataConfig
+from medssl.errors import MedsslError
 from medssl.io.write import write_nifti
 from medssl.rng import stream
 from medssl.train.finetune import FinetuneConfig, finetune
@@ -55,3 +58,19 @@ def volume_run(volumes: DataConfig, tmp_path_factory: pytest.TempPathFactory) ->
     return finetune(FinetuneConfig.model_validate({
         "data": volumes, "encoder": {"name": "unet", "dims": 3, "widths": [4, 8]}, "task": {"name": "segment"},
         "train": {**SMALL["train"], "steps": 1, "batch_size": 2}}), tmp_path_factory.mktemp("volume_run") / "run")
+
+
+@pytest.fixture
+def medssl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Runs the command in an empty folder with a key of its own; returns what it printed, or raises its error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "pseudonym.key"))
+
+    def run(*arguments: str | Path) -> str:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if isinstance(done.exception, MedsslError):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run

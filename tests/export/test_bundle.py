@@ -74,6 +74,39 @@ def test_boxes_and_views_of_pictures_are_looked_at_as_in_medssl(discs, tmp_path)
     assert [pytest.approx(row, abs=1e-3) for row in expected] == found
 
 
+def test_colours_palettes_and_transparency_are_read_as_in_medssl(runs, discs, tmp_path, medssl):
+    manifest = open_data(discs).manifest
+    (path,) = manifest.all_paths(manifest.cases["case_id"][0])["image"]
+    with Image.open(path) as grey:
+        tinted = Image.merge("RGB", [grey, grey.rotate(90), grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+        veiled = grey.convert("LA")
+        veiled.putalpha(grey.rotate(180))
+        pictures = {"palette.png": tinted.quantize(32), "grey_palette.png": grey.quantize(64), "veiled.png": veiled,
+                    "clear.png": tinted.convert("RGBA"), "print.jpg": tinted.convert("CMYK"),
+                    "ink.png": grey.convert("1"), "wide.tif": tinted.convert("YCbCr"), "colour.png": tinted}
+    (tmp_path / "new").mkdir()
+    for name, picture in pictures.items():
+        picture.save(tmp_path / "new" / name)
+    medssl("predict", runs["regress"], "new")
+    names = {case_id: Path(path).name for case_id, path in
+             pl.read_csv("predictions.files.csv").select("case_id", "path").iter_rows()}
+    expected = {names[case_id]: value for case_id, value in
+                pl.read_csv("predictions.csv").select("case_id", "prediction").iter_rows()}
+    assert expected.keys() == pictures.keys()
+    write_bundle(runs["regress"], tmp_path / "bundle")
+    rows = run_by_monai(tmp_path / "bundle", [str(tmp_path / "new" / name) for name in expected])
+    assert [row["Radius"] for row in rows] == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+def test_it_names_the_packages_that_its_command_needs(runs, volume_run, tmp_path):
+    for run, reader in ((runs["pretrain"], "pillow"), (volume_run, "nibabel")):
+        bundle = tmp_path / reader
+        write_bundle(run, bundle)
+        assert f"pip install monai {reader} fire\npython -m monai" in (bundle / "docs/README.md").read_text()
+        required = json.loads((bundle / "configs/metadata.json").read_text())["required_packages_version"]
+        assert required.keys() == {"nibabel", "pillow", "fire"}
+
+
 def test_regions_of_pictures_are_drawn_as_in_medssl(runs, discs, tmp_path):
     write_bundle(runs["segment"], tmp_path / "bundle")
     ids, paths, expected = cases(discs, predict_run(runs["segment"], discs.manifest, tmp_path / "masks"), 2)

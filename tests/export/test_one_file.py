@@ -12,10 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 from small_sets import write_discs
-from typer.testing import CliRunner
 
 from medssl import load_encoder, prepare_scan
-from medssl.cli import app
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import pseudonym
 from medssl.data.source import open_data
@@ -34,22 +32,6 @@ def files(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
     for name, run in runs.items():
         write_file(run, root / f"{name}.medssl")
     return {name: root / f"{name}.medssl" for name in runs}
-
-
-@pytest.fixture
-def medssl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Runs the command in an empty folder with a key of its own; returns what it printed, or raises its error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "pseudonym.key"))
-
-    def run(*arguments: str | Path) -> str:
-        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if isinstance(done.exception, MedsslError):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    return run
 
 
 def told(table: pl.DataFrame) -> list[float]:
