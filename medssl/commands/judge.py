@@ -123,7 +123,7 @@ def predict(
     else:
         from medssl.evaluate.folder import predict_manifest
 
-        table = predict_manifest(run, scans, out.parent, masks)
+        table = predict_manifest(run, scans, out, masks)
     if out.suffix == ".csv":
         table.write_csv(out)
     else:
@@ -147,7 +147,7 @@ def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, car
     with Bar("read") as progress:
         found = read_folder(run, scans, read, load_key(key), progress)
     print_skipped(found.skipped, None)
-    table, places = predict_folder(run, found, out.parent, masks)
+    table, places = predict_folder(run, found, out, masks)
     private = out.with_name(f"{out.stem}.files.csv")
     with whole(private, mode=0o600) as draft:
         places.write_csv(draft)

@@ -35,7 +35,7 @@ FORMAT = 1
 class PrepareReport:
     """What `prepare` did: prepared now, found done, and skipped, each skip with its case, reason and remedy.
 
-    listed: the table of all skips, beside the index; None where there are none.
+    listed: the table of all skips; None where there are none.
     """
 
     prepared: int
@@ -50,6 +50,7 @@ def prepare(
     config: PrepareConfig,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    listed: Path | None = None,
 ) -> tuple[Cache, PrepareReport]:
     """Decodes every case of the manifest once, on all cores; a second call does only what is new or changed.
 
@@ -58,6 +59,7 @@ def prepare(
 
     Args:
         workers: processes, by default one a core; 0 decodes in this one, which a crash inside a decoder would end.
+        listed: where a table of all skips goes, if there are any; by default beside the index.
 
     Raises:
         ManifestError: no case could be read.
@@ -70,12 +72,12 @@ def prepare(
     rows = wanted.join(index.read(folder), on=["case_id", "stamp"], how="left", maintain_order="left")
     skipped = rows.filter(pl.col("address").is_null()).select("case_id", "reason", "remedy")
     with _told_if_unwritable(folder):
-        listed = _list(skipped, folder / f"skipped.{manifest.digest}.csv")
+        listed = _list(skipped, listed or folder / f"skipped.{manifest.digest}.csv")
     if len(skipped) == len(wanted):
         reason, remedy = skipped.select("reason", "remedy").row(0) if len(skipped) else ("the manifest is empty", "")
         raise ManifestError(f"None of {len(wanted)} cases could be prepared; the first: {reason}",
                             expected="at least one readable case",
-                            remedy=f"{remedy or 'export it again'}; medssl check --deep tells of the others")
+                            remedy=f"{remedy or 'export it again'}{f'; all of them: {listed}' if listed else ''}")
     return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed)
 
 

@@ -78,10 +78,13 @@ class Data:
         return self.cases.filter(pl.col("split") == "train")
 
 
-def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Data:
+def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = None,
+              skips: Path | None = None) -> Data:
     """Loads the manifest and prepares whatever is not prepared yet.
 
     Where the manifest came without its files table, as to a machine that holds no scans, what the cache has is used.
+
+    skips: where the table of the cases goes that could not be prepared; by default into the cache.
     """
     at_home = config.manifest.with_name(f"{config.manifest.stem}.files.parquet").is_file()
     manifest = Manifest.load(config.manifest, files=at_home)
@@ -90,7 +93,8 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
     if config.prepare.colour:
         _require_pictures(cases["kind"][0], manifest.channels)
     if at_home:
-        cache, report = prepare(replace(manifest, cases=cases), config.cache, config.prepare, progress=progress)
+        cache, report = prepare(replace(manifest, cases=cases), config.cache, config.prepare, progress=progress,
+                                listed=skips)
         skipped, listed = report.skipped, report.listed
     else:
         cache = Cache.open(config.cache, config.prepare)
@@ -98,7 +102,7 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
         skipped = pl.DataFrame({"case_id": absent}, schema={"case_id": pl.String}).with_columns(
             reason=pl.lit("not in the prepared cache"), remedy=pl.lit("prepare it where its files are"))
         listed = None
-    _tell_skips(skipped, len(cases), listed)
+    _tell_skips(skipped, len(cases), listed, "" if skips else " (medssl check --deep names their files)")
     cases = cases.filter(pl.Series([case_id in cache for case_id in cases["case_id"]], dtype=pl.Boolean))
     if len(cases) == 0:
         raise ManifestError("No case is in the prepared cache", expected="at least one",
@@ -122,8 +126,8 @@ def _require_equal_channels(cases: pl.DataFrame, cache: Cache) -> None:
                                    'filters: [{source: "{path}", drop: ".*_4d.*", reason: several channels}]')
 
 
-def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None) -> None:
-    """Whatever the command, cases that fall away are counted and listed; `medssl check --deep` names their files."""
+def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None, hint: str) -> None:
+    """Whatever the command, cases that fall away are counted and listed."""
     if len(skipped) == 0:
         return
     lines = [f"  - {row['case_id']}: {row['reason']}. Remedy: {row['remedy'] or 'export it again'}"
@@ -131,7 +135,7 @@ def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None) -> None:
     more = [f"  … and {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else []
     if listed:
         more.append(f"  all of them: {listed}")
-    told = f"{len(skipped)} of {cases} cases skipped (medssl check --deep names their files):"
+    told = f"{len(skipped)} of {cases} cases skipped{hint}:"
     log.warning("\n".join([told, *lines, *more]))
 
 

@@ -24,30 +24,35 @@ from medssl.tasks.saved import SavedModel
 log = logging.getLogger(__name__)
 
 
-def predict_manifest(run: Path, manifest: Path, beside: Path, masks: Path | None = None) -> pl.DataFrame:
-    """As `predict_run`; what a one-file model prepares is kept under the folder `beside` until it is done."""
+def predict_manifest(run: Path, manifest: Path, out: Path, masks: Path | None = None) -> pl.DataFrame:
+    """As `predict_run`; what a one-file model prepares is kept beside `out` until it is done.
+
+    Args:
+        out: the table that is to be written. Cases of which nothing could be predicted, and why, are left in
+            <out>.skipped.csv.
+    """
     if not is_packed(run):
-        return predict_run(run, manifest, masks)
-    with _scratch(beside) as (_, cache):
-        return predict_run(run, manifest, masks, [cache])
+        return predict_run(run, manifest, masks, skips=_skips(out))
+    with _scratch(out.parent) as (_, cache):
+        return predict_run(run, manifest, masks, [cache], _skips(out))
 
 
 def predict_folder(
-    run: Path, manifest: Manifest, beside: Path, masks: Path | None = None
+    run: Path, manifest: Manifest, out: Path, masks: Path | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The table of `predict_run` for what `read_folder` found, and where each case lies: case_id, study_id,
     channel, path.
 
     Args:
-        beside: a folder that holds the prepared cases until it is done.
+        out: as `predict_manifest` has it.
     """
     where = recipe_of(run).get("data", {}).get("where")
     if where:
         log.warning(f"the model learnt from cases with {in_words(where)} alone; of a folder that is not known, and "
                     "all of its cases are predicted")
-    with _scratch(beside) as (scratch, cache):
+    with _scratch(out.parent) as (scratch, cache):
         manifest.save(scratch / "cases.parquet")
-        table = predict_run(run, scratch / "cases.parquet", masks, [cache, "data.where={}"])
+        table = predict_run(run, scratch / "cases.parquet", masks, [cache, "data.where={}"], _skips(out))
     places = [(case_id, study_id, role, str(path))
               for case_id, study_id in manifest.cases.select("case_id", "study_id").rows()
               for role, path in manifest.paths(case_id).items() if role != "mask"]
@@ -96,6 +101,10 @@ def _kind(description: dict[str, Any]) -> str | None:
     planar = description.get("box", {}).get("planar")
     flat = len(description["encoder"].get("size", ())) == 2 or description["encoder"].get("dims") == 2
     return "volume" if planar else "image" if flat else None
+
+
+def _skips(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.skipped.csv")
 
 
 @contextmanager

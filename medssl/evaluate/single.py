@@ -159,7 +159,8 @@ def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
     return values.to_numpy().reshape(-1, len(task.labels)) if task.kind == "single_label" else values.to_numpy()
 
 
-def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides: Sequence[str] = ()) -> pl.DataFrame:
+def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides: Sequence[str] = (),
+                skips: Path | None = None) -> pl.DataFrame:
     """case_id, patient_id, name and prediction for every case of a manifest that the recipe's data.where takes,
     whatever its labels; for every study, whose id is then its case_id, where the task is scored by study.
 
@@ -169,8 +170,9 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides:
     Args:
         masks: a folder to write what a segmentation drew into, a file a case, as `write_masks`. Cases of which it
             cannot be put back on their own voxels are named in a warning.
+        skips: where the table of the cases goes that could not be prepared, of which nothing is predicted.
     """
-    config, model, data = open_finetuned(run, [f"data.manifest={manifest}", *overrides])
+    config, model, data = open_finetuned(run, [f"data.manifest={manifest}", *overrides], skips)
     if others := len(data.manifest) - len(data.cases) - len(data.skipped):
         log.warning(f"the model learnt from cases with {in_words(config.data.where)} alone; {others} of "
                     f"{len(data.manifest)} cases are others, and left out (data.where of its recipe)")
@@ -189,14 +191,15 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides:
     return pl.DataFrame(rows, schema=["case_id", "patient_id", "name", "prediction"], orient="row")
 
 
-def open_finetuned(run: Path, overrides: list[str]) -> tuple[FinetuneConfig, LabelledModel, Data]:
+def open_finetuned(run: Path, overrides: list[str],
+                   skips: Path | None = None) -> tuple[FinetuneConfig, LabelledModel, Data]:
     """A finished finetuning run, by its folder or its one file: its recipe (with overrides), its model, and the opened
-    data."""
+    data; skips as `open_data` has it."""
     saved = SavedModel.open(run)
     _refuse_without_effect(run, overrides)
     recipe = merge_overrides(recipe_of(run), overrides)
     config = validate(FinetuneConfig, recipe, f"{run}/recipe.yaml")
-    data = open_data(config.data)
+    data = open_data(config.data, skips=skips)
     if saved.encoder.channels != data.channels:
         raise ConfigError(f"The cases have {data.channels} channels",
                           expected=f"{saved.encoder.channels}, as {run} learnt from",

@@ -106,6 +106,29 @@ def test_cases_of_another_kind_are_refused_or_left_out(files, medssl, tmp_path, 
         medssl("predict", files["classify"], scans)
 
 
+@pytest.mark.parametrize("given", ["folder", "manifest"])
+def test_scans_that_cannot_be_prepared_are_listed_beside_the_predictions(given, files, medssl, tmp_path, caplog):
+    new = write_discs(tmp_path / "new")
+    pictures = tmp_path / "new/images"
+    spoilt = sorted(pictures.iterdir())[:12]
+    for picture in spoilt:
+        picture.write_bytes(picture.read_bytes()[:60])
+    medssl("predict", files["classify"], pictures if given == "folder" else new.manifest, "--out", "out/found.csv")
+    listed = pl.read_csv(tmp_path / "out/found.skipped.csv")
+    assert len(listed) == 12
+    assert listed["reason"].null_count() == 0
+    assert "12 of 80 cases skipped:\n" in caplog.text
+    assert "all of them: out/found.skipped.csv" in caplog.text
+    if given == "folder":
+        places = dict(pl.read_csv(tmp_path / "out/found.files.csv").select("case_id", "path").iter_rows())
+        assert {places[case_id] for case_id in listed["case_id"]} == set(map(str, spoilt))
+    for picture in pictures.iterdir():
+        picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(MedsslError, match="None of 80.*all of them: found.skipped.csv"):
+        medssl("predict", files["classify"], pictures if given == "folder" else new.manifest, "--out", "found.csv")
+    assert len(pl.read_csv(tmp_path / "found.skipped.csv")) == 80
+
+
 def test_the_command_writes_the_file(runs, medssl, tmp_path):
     medssl("export", runs["classify"], "--file", "deep/model.medssl")
     assert load_encoder(tmp_path / "deep/model.medssl").channels == 1
