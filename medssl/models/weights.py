@@ -38,6 +38,8 @@ FORMAT = 1
 OURS = {"medssl": "run"}
 """What the file says of itself: without the description beside it, nobody can tell whom its weights saw."""
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
+BEGUN = ("provenance.json", "recipe.yaml", TENSORS)
+"""What an unfinished run may have."""
 
 PartTensors = dict[str, dict[str, Tensor]]
 """{part: {name in the part's state: tensor}}"""
@@ -172,6 +174,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
                        expected="a file that medssl export --file wrote")
     if not folder.is_dir():
         raise RunError(f"No run folder {folder}", remedy="check the path",
+                       expected=f"a folder with {DESCRIPTION}, or a file that medssl export --file wrote")
+    if not path.is_file() and not any((folder / name).is_file() for name in BEGUN):
+        raise RunError(f"{folder} is no run folder: nothing of a run is in it", remedy="check the path",
                        expected=f"a folder with {DESCRIPTION}, or a file that medssl export --file wrote")
     if not path.is_file():
         raise RunError(

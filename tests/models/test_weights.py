@@ -53,6 +53,10 @@ def test_the_public_name_is_this_one():
 def test_a_missing_folder_and_an_unfinished_run_are_told_apart(run, tmp_path):
     with pytest.raises(RunError, match="No run folder"):
         load_encoder(tmp_path / "nowhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/scan.png").touch()
+    with pytest.raises(RunError, match="data is no run folder: nothing of a run is in it.*Remedy: check the path"):
+        load_encoder(tmp_path / "data")
     (run / "model.json").unlink()
     with pytest.raises(RunError, match=r"has not finished.*Remedy: wait for the run"):
         load_encoder(run)
