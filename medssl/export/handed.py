@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,7 @@ def _known_size(description: dict[str, Any], encoder: Encoder, run: str | Path) 
 
 
 def _require_axes(size: tuple[int, ...], encoder: Encoder) -> None:
-    if len(size) != encoder.dims or math.prod(size) <= 0:
-        raise ConfigError(f"--size {','.join(map(str, size))} has {len(size)} sides",
-                          expected=f"{encoder.dims} sides in voxels, in array order", remedy="mend --size")
+    if len(size) != encoder.dims or min(size) < 1:
+        found = f"{len(size)} sides" if len(size) != encoder.dims else f"a side of {min(size)}"
+        raise ConfigError(f"--size {','.join(map(str, size))} has {found}", remedy="mend --size",
+                          expected=f"{encoder.dims} sides of 1 voxel or more, in array order")

@@ -118,3 +118,6 @@ def test_a_size_is_asked_for_where_an_older_run_does_not_say(runs, tmp_path):
     assert Handed.open(tmp_path, (32, 40)).description["input"]["size"] == [32, 40]
     with pytest.raises(ConfigError, match="has 3 sides.*2 sides"):
         Handed.open(tmp_path, (8, 8, 8))
+    for size in ((0, 48), (-8, -8)):
+        with pytest.raises(ConfigError, match=f"has a side of {size[0]}.*1 voxel or more"):
+            Handed.open(tmp_path, size)
