@@ -26,6 +26,8 @@ def export(
     """
     if not (file or onnx or bundle):
         raise ConfigError("Nothing to write", expected="--file, --onnx or --bundle", remedy="add --file model.medssl")
+    for path in filter(None, (file, onnx)):
+        _require_free(path, run)
     for path in filter(None, (file, onnx, bundle)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if file:
@@ -45,6 +47,19 @@ def export(
 
         write_bundle(run, bundle)
         print(bundle)
+
+
+def _require_free(path: Path, run: Path) -> None:
+    """ConfigError where a file is to be written over a folder, or over a part of the run itself."""
+    from medssl.models.packed import is_packed
+
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder", expected="the name of a file to write", remedy="name a file in it")
+    exported = path.suffix == ".onnx" or is_packed(path)
+    within = run.resolve() in path.resolve().parents
+    if path.exists() and (path.samefile(run) or within and not exported):
+        raise ConfigError(f"{path} is of the run itself, and would be lost", expected="a file of its own to write",
+                          remedy="choose another name")
 
 
 def _sides(size: str | None) -> tuple[int, ...] | None:
