@@ -117,6 +117,16 @@ def predict(
     """
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out} is no table", expected="a name in .csv or .parquet", remedy="change the ending")
+    if not scans.is_dir() and scans.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"{scans} is no manifest" if scans.exists() else f"There is no {scans}",
+                          expected="a manifest, or a folder of scans",
+                          remedy="give the folder that the scans lie in" if scans.exists() else "check the path")
+    if masks:
+        from medssl.evaluate.masks import require_drawing
+        from medssl.tasks.saved import SavedModel
+
+        told = SavedModel.open(run).description
+        require_drawing(told["task"]["name"], told.get("kind"))
     out.parent.mkdir(parents=True, exist_ok=True)
     if scans.is_dir():
         table = _predicted_folder(run, scans, out, masks, card, key)

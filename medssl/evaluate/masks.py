@@ -14,13 +14,18 @@ from medssl.files import write_whole
 from medssl.tasks import Segment
 
 
-def require_writable(task: str, data: Data) -> None:
-    """ConfigError for tasks and cases of which no masks can be written; ManifestError where nobody knows the files."""
+def require_drawing(task: str, kind: str | None) -> None:
+    """ConfigError for tasks and kinds of cases of which no masks can be written."""
     if task != "segment":
         raise ConfigError(f"--masks of a run with task.name={task}", expected="a run with task.name=segment",
                           remedy="leave --masks out")
-    if data.cases["kind"][0] == "cine":
+    if kind == "cine":
         raise ConfigError("--masks of clips", expected="images or volumes", remedy="leave --masks out")
+
+
+def require_writable(task: str, data: Data) -> None:
+    """As `require_drawing`; ManifestError where nobody knows the files, too."""
+    require_drawing(task, data.cases["kind"][0])
     data.manifest.files_of(data.cases["case_id"][0])
 
 

@@ -198,7 +198,11 @@ def open_finetuned(run: Path, overrides: list[str],
     saved = SavedModel.open(run)
     _refuse_without_effect(run, overrides)
     recipe = merge_overrides(recipe_of(run), overrides)
-    config = validate(FinetuneConfig, recipe, f"{run}/recipe.yaml")
+    if "manifest" not in recipe["data"]:
+        raise ConfigError(f"{run} holds no manifest, so that nobody knows which cases to judge it on",
+                          expected="a manifest of cases", remedy="give it with --manifest theirs.parquet, or where a "
+                          "command has no such option as data.manifest=theirs.parquet")
+    config = validate(FinetuneConfig, recipe, f"{run}" if run.is_file() else f"{run}/recipe.yaml")
     data = open_data(config.data, skips=skips)
     if saved.encoder.channels != data.channels:
         raise ConfigError(f"The cases have {data.channels} channels",

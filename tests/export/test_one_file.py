@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import safetensors.torch
 import torch
 from small_sets import write_discs
 
-from medssl import load_encoder, prepare_scan
+from medssl import find_scans, load_encoder, prepare_scan
 from medssl.data.manifest import Manifest
 from medssl.data.pseudonym import pseudonym
 from medssl.data.source import open_data
-from medssl.errors import LeakageError, MedsslError, RunError
+from medssl.errors import AmbiguousSeries, ConfigError, LeakageError, MedsslError, RunError
 from medssl.evaluate.single import evaluate_elsewhere, predict_run
 from medssl.export.one_file import write_file
 from medssl.io.write import write_dicom, write_nifti
@@ -93,6 +94,23 @@ def test_channels_are_told_apart_by_a_card(volumes, volume_run, medssl, tmp_path
     assert set(pl.read_csv("predictions.files.csv")["channel"]) == {"a", "b"}
 
 
+@pytest.mark.parametrize(("scans", "told"), [
+    ("nowhere", "There is no nowhere. Expected a manifest, or a folder of scans. Remedy: check the path"),
+    ("film.png", "film.png is no manifest.*Remedy: give the folder that the scans lie in"),
+])
+def test_what_is_neither_a_manifest_nor_a_folder_is_called_so(scans, told, files, medssl, tmp_path):
+    (tmp_path / "film.png").touch()
+    with pytest.raises(ConfigError, match=told):
+        medssl("predict", files["classify"], scans)
+
+
+def test_masks_of_what_draws_nothing_are_refused_before_anything_is_read(files, medssl, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for scans in ("empty", "nowhere.parquet"):
+        with pytest.raises(ConfigError, match="task.name=classify"):
+            medssl("predict", files["classify"], scans, "--masks", "masks")
+
+
 def test_cases_of_another_kind_are_refused_or_left_out(files, medssl, tmp_path, caplog):
     scans = tmp_path / "scans"
     write_discs(tmp_path / "set")
@@ -134,6 +152,36 @@ def test_the_command_writes_the_file(runs, medssl, tmp_path):
     assert load_encoder(tmp_path / "deep/model.medssl").channels == 1
     with pytest.raises(MedsslError, match="Nothing to write"):
         medssl("export", runs["classify"])
+
+
+@pytest.mark.parametrize("option", ["--file", "--onnx"])
+def test_neither_a_run_nor_its_file_is_written_over(option, runs, medssl, tmp_path):
+    shutil.copytree(runs["pretrain"], tmp_path / "run")
+    medssl("export", "run", "--file", "run/model.medssl")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    for source, target in (("run", "run/model.safetensors"), ("run", "run/recipe.yaml"),
+                           ("run/model.medssl", "run/model.medssl")):
+        with pytest.raises(ConfigError, match=f"{target} is of the run itself, and would be lost"):
+            medssl("export", source, option, target)
+    assert {path: path.read_bytes() for path in before} == before
+    medssl("export", "run", "--file", "run/model.medssl")
+
+
+@pytest.mark.parametrize("option", ["--file", "--onnx"])
+def test_a_folder_is_no_file_to_write(option, medssl, tmp_path):
+    with pytest.raises(ConfigError, match=f"{tmp_path} is a folder"):
+        medssl("export", "no run that could be read", option, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_without_a_manifest_a_file_is_not_judged(command, files, medssl):
+    with pytest.raises(ConfigError, match="classify.medssl holds no manifest.*--manifest"):
+        medssl(command, files["classify"])
+
+
+def test_a_mistake_in_what_overrides_a_file_is_not_put_into_a_recipe_that_is_not_there(files, medssl):
+    with pytest.raises(ConfigError, match=r"classify.medssl has 1 mistake"):
+        medssl("evaluate", files["classify"], "data.manifest=a.parquet", "train.precision=wide")
 
 
 def test_it_is_judged_elsewhere_as_its_run_is(runs, files, discs, tmp_path):
@@ -195,3 +243,16 @@ def test_a_scan_prepared_by_itself_is_the_case_of_the_cache(runs, files, discs):
     assert alone.dtype == np.float32
     np.testing.assert_allclose(alone, data.cache.read(case_id).array, atol=1e-3)
     assert prepare_scan([path, path], encoder.preprocessing).shape == (2, *alone.shape[1:])
+
+
+def test_of_a_folder_of_several_scans_each_is_prepared_by_itself(tmp_path):
+    for number in range(2):
+        film = stream("films", number).integers(0, 4000, (24, 24)).astype(np.uint16)
+        write_dicom(tmp_path / f"{number}.dcm", film, patient_id="MRN1", study_uid="1.2.1",
+                    series_uid=f"1.2.1.{number}", instance_uid=f"1.2.1.{number}.1")
+    with pytest.raises(AmbiguousSeries, match=r"2 scans(?s:.*)Remedy: give one of those that medssl.find_scans finds"):
+        prepare_scan(tmp_path, {})
+    for found in find_scans(tmp_path):
+        np.testing.assert_array_equal(prepare_scan(found, {}), prepare_scan(found.paths[0], {}))
+    with pytest.raises(ConfigError, match="No scan was given"):
+        prepare_scan([], {})
