@@ -109,8 +109,8 @@ def predict(
     key: Annotated[Path | None, typer.Option(help="Of a folder: file with the pseudonym key, as medssl manifest "
                                                   "takes it.")] = None,
 ) -> None:
-    """A finetuned model's output for every case of a manifest that its recipe's data.where takes, labelled or not, or
-    for every scan of a folder; then a second table, <out>.files.csv, which only you can read, says which case is which
+    """A finetuned model's output for every case of a manifest that the run's data.where takes, labelled or not, or for
+    every scan of a folder; then a second table, <out>.files.csv, which only you can read, says which case is which
     file.
 
     Example: medssl predict chexpert.medssl /data/new --out predictions.csv
