@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,7 @@ class Loader:
         is_piped = workers > 0 and not self._fits_shared_memory(workers, rank, size)
         batches = iter(DataLoader(_Steps(self, rank, size, is_piped), batch_size=None, sampler=range(start, stop),
                                   num_workers=workers, multiprocessing_context="spawn" if workers else None,
+                                  worker_init_fn=partial(_end_without, os.getpid()),
                                   generator=torch.Generator()))  # not the run's own, which a resume restores
         return (batch.to(torch.from_numpy) for batch in batches) if is_piped else batches
 
@@ -189,6 +191,13 @@ def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
         raise ManifestError(f"Cases differ in shape: {', '.join(map(str, shapes[:4]))}", expected="one shape a batch",
                             remedy="give data.box.size, or data.prepare.size")
     return torch.from_numpy(np.stack(boxes))
+
+
+def _end_without(parent: int, worker: int) -> None:
+    """Ends a process that reads ahead if who started it was killed before it was up. torch looks whether a process has
+    another parent than at first, and would take init for that one: it would wait for ever."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class _Steps(Dataset):

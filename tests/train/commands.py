@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from small_sets import SMALL
 from medssl.data.source import DataConfig
 from medssl.train.pace import PACE
 
+MARK = "MEDSSL_RUN_UNDER_TEST"
+"""In the surroundings of every process of a run that is started here."""
 VIT = {"name": "vit", "size": [24, 24], "patch": [4, 4], "width": 24, "depth": 2, "heads": 2, "drop_path": 0.1}
 TRAIN = {"steps": 40, "batch_size": 8, "precision": "float32", "log_every": 1, "checkpoint_seconds": 0.0,
          "optim": {"lr": 0.001}}
@@ -50,8 +53,25 @@ def write_recipe(folder: Path, discs: DataConfig, run: str, **train: Any) -> Pat
 def start(recipe: Path, out: Path, *overrides: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     step = json.loads(recipe.read_text())["step"]
     return subprocess.Popen([sys.executable, "-m", "medssl", step, str(recipe), *overrides, "--out", str(out)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1", MARK: str(out)} | (env or {}))
+
+
+def left_behind(out: Path, patience: float = 30) -> list[int]:
+    """Processes of the run that are still there after so many seconds."""
+    deadline = time.monotonic() + patience
+    while (left := list(processes_of(out))) and time.monotonic() < deadline:
+        time.sleep(1)
+    return left
+
+
+def processes_of(out: Path, words: str = "") -> Iterator[int]:
+    """Those of the run with these words in their command line."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            if (f"{MARK}={out}".encode() in (process / "environ").read_bytes().split(b"\0")
+                    and words.encode() in (process / "cmdline").read_bytes()):
+                yield int(process.name)
 
 
 def steps_done(out: Path) -> int:

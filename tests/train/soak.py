@@ -28,7 +28,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from commands import differences, steps_done, write_recipe
+from commands import MARK, differences, left_behind, steps_done, write_recipe
 from small_sets import write_discs
 
 from medssl.data.source import DataConfig
@@ -42,8 +42,6 @@ GROWTH = {"mib_a_minute": 2.0, "files_a_minute": 1.0}
 """From which on memory and open files count as growing."""
 FORGOTTEN = 1
 """Steps that a kill may cost: a checkpoint is written after each."""
-MARK = "MEDSSL_SOAK"
-"""In the surroundings of every process of a run."""
 RUN = "noise in the holes of a U-Net, a process that reads ahead, in two parts"
 
 
@@ -115,23 +113,6 @@ def start(recipe: Path, out: Path, gib: float) -> subprocess.Popen[bytes]:
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=capped,
                                 env=os.environ | {"OMP_NUM_THREADS": "1", MARK: str(out)})
-
-
-def left_behind(out: Path, patience: float = 30) -> list[int]:
-    """Processes of the run that are there although it is not, after so many seconds."""
-    deadline = time.monotonic() + patience
-    while (left := list(_marked(f"{MARK}={out}".encode()))) and time.monotonic() < deadline:
-        time.sleep(1)
-    return left
-
-
-def _marked(mark: bytes) -> Iterator[int]:
-    for surroundings in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in surroundings.read_bytes().split(b"\0"):
-                yield int(surroundings.parent.name)
-        except OSError:  # it has ended, or is somebody else's
-            continue
 
 
 def lives(recipe: Path, out: Path, chance: random.Random, gib: float) -> Iterator[dict]:

@@ -9,12 +9,23 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from commands import RUNS, VIT, differences, start, steps_done, wait_for_step, write_recipe
+from commands import (
+    RUNS,
+    VIT,
+    differences,
+    left_behind,
+    processes_of,
+    start,
+    steps_done,
+    wait_for_step,
+    write_recipe,
+)
 from kills import killed_till_it_ends
 from safetensors.torch import load_file
 from small_disks import disk
@@ -42,6 +53,18 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_equal(tmp_path, discs, wh
     assert sum(life["killed"] for life in lives) >= 1
     assert differences(whole, tmp_path / "run") == []
     assert not list((tmp_path / "run").rglob(".*.part"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="no /proc to find processes by")
+def test_killed_before_what_reads_ahead_is_up_it_leaves_no_process_behind(tmp_path, discs):
+    (reads_ahead,) = (name for name, recipe in RUNS.items() if recipe.get("train", {}).get("workers"))
+    process = start(write_recipe(tmp_path, discs, reads_ahead), tmp_path / "run")
+    while not list(processes_of(tmp_path / "run", "spawn_main")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not left_behind(tmp_path / "run", patience=90)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
