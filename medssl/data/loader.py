@@ -10,7 +10,6 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medssl.config import Config
 from medssl.data.cache import Cache, prefetch
+from medssl.data.pool import end_with_parent
 from medssl.errors import ConfigError, ManifestError
 from medssl.rng import stream
 from medssl.types import Batch
@@ -98,7 +98,7 @@ class Loader:
         is_piped = workers > 0 and not self._fits_shared_memory(workers, rank, size)
         batches = iter(DataLoader(_Steps(self, rank, size, is_piped), batch_size=None, sampler=range(start, stop),
                                   num_workers=workers, multiprocessing_context="spawn" if workers else None,
-                                  worker_init_fn=partial(_end_without, os.getpid()),
+                                  worker_init_fn=_start_reading,
                                   generator=torch.Generator()))  # not the run's own, which a resume restores
         return (batch.to(torch.from_numpy) for batch in batches) if is_piped else batches
 
@@ -193,11 +193,10 @@ def stacked(boxes: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(boxes))
 
 
-def _end_without(parent: int, worker: int) -> None:
-    """Ends a process that reads ahead if who started it was killed before it was up. torch looks whether a process has
-    another parent than at first, and would take init for that one: it would wait for ever."""
-    if os.getppid() != parent:
-        os._exit(1)
+def _start_reading(worker: int) -> None:
+    """torch's own watch compares the parent with the first that it saw, which is init if a run was killed before its
+    reader was up."""
+    end_with_parent()
 
 
 class _Steps(Dataset):

@@ -114,9 +114,19 @@ def cores() -> int:
     return min(os.cpu_count() or 1, len(os.sched_getaffinity(0)))
 
 
+def end_with_parent() -> None:
+    """Lets this process end when its parent has: it would wait for work, and hold its memory, for ever."""
+    Thread(target=_wait_for_parent_s_end, daemon=True).start()
+
+
+def _wait_for_parent_s_end() -> None:
+    connection.wait([parent_process().sentinel])  # at once, if it was killed before this process was up
+    os._exit(1)
+
+
 def _start(umask: int, initializer: Callable[..., None], *initargs: object) -> None:
     os.umask(umask)
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     initializer(*initargs)
 
 
@@ -128,12 +138,6 @@ def _one_thread() -> None:
 
 def _nothing() -> None:
     pass
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work, and hold its memory, for ever."""
-    connection.wait([parent_process().sentinel])
-    os._exit(1)
 
 
 def _context() -> BaseContext:
