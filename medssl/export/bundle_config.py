@@ -107,7 +107,7 @@ def readme(told: dict[str, Any]) -> str:
     taken = "NIfTI volumes" if given["kind"] == "volume" else "pictures that need no turning by EXIF"
     several = f"""
 A case is several files on one grid, a list in `inputs`, in the order {", ".join(given["channels"])}.
-""" if len(given["channels"]) > 1 else ""
+""" if given["files_a_case"] > 1 else ""
     rows = ("each region's voxels on the prepared grid; and, under `masks`, a label map an input, on its own voxels"
             if output["name"] == "logits" else output["meaning"])
     name = "scan.nii.gz" if given["kind"] == "volume" else "picture.png"

@@ -28,7 +28,7 @@ def described_input(description: Mapping[str, Any], channels: int, size: tuple[i
 
     is_dense: whether it is slid over a case, and not shown some boxes of it.
     """
-    kind = description.get("kind")
+    kind, files = description.get("kind"), description.get("channels", [])
     prepare = PrepareConfig.model_validate(description["preprocessing"])
     box = BoxConfig.model_validate(description.get("box", {}))
     seen = [] if is_dense else _boxes_in_words(box, kind) + _views_in_words(description, size)
@@ -37,7 +37,8 @@ def described_input(description: Mapping[str, Any], channels: int, size: tuple[i
         "name": "image",
         "axes": ["batch", "channel", *axes],
         "type": "float32",
-        "channels": _names(description.get("channels", []), channels),
+        "files_a_case": max(1, len(files)),
+        "channels": _names(files, channels),
         "size": list(size),
         "kind": kind,
         "modalities": description.get("modalities", []),

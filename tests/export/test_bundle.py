@@ -107,6 +107,16 @@ def test_it_names_the_packages_that_its_command_needs(runs, volume_run, tmp_path
         assert required.keys() == {"nibabel", "pillow", "fire"}
 
 
+def test_three_colours_are_not_several_files(discs, volume_run, tmp_path):
+    coloured = discs.model_copy(update={"prepare": discs.prepare.model_copy(update={"colour": True})})
+    colour_run = finetune(FinetuneConfig.model_validate({
+        "data": coloured, "encoder": SMALL["encoder"] | {"channels": 3}, "train": TRAIN,
+        "task": {"name": "classify", "labels": ["Bright"]}}), tmp_path / "run")
+    for run, is_said in ((colour_run, False), (volume_run, True)):
+        write_bundle(run, tmp_path / f"bundle_{is_said}")
+        assert ("several files" in (tmp_path / f"bundle_{is_said}/docs/README.md").read_text()) == is_said
+
+
 def test_regions_of_pictures_are_drawn_as_in_medssl(runs, discs, tmp_path):
     write_bundle(runs["segment"], tmp_path / "bundle")
     ids, paths, expected = cases(discs, predict_run(runs["segment"], discs.manifest, tmp_path / "masks"), 2)
