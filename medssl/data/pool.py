@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing import active_children, connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import TypeVar
@@ -30,10 +30,10 @@ Job, Result = TypeVar("Job"), TypeVar("Result")
 
 @contextmanager
 def worker_pool(workers: int, initializer: Callable[..., None], *initargs: object) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes, which end with this one. RunError where one of them was killed: what the others
-    finished is kept."""
+    """A pool of fresh processes, which end with this one, and at once where it is told to stop. RunError where one of
+    them was killed: what the others finished is kept."""
     os.umask(umask := os.umask(0o077))  # the server may have been started under another
-    start = (umask, initializer, *initargs)
+    start, others = (umask, initializer, *initargs), set(active_children())
     with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start, initargs=start) as pool:
         try:
             yield pool
@@ -42,6 +42,12 @@ def worker_pool(workers: int, initializer: Callable[..., None], *initargs: objec
                            expected=f"room for {workers} processes",
                            remedy="run the same command again, with fewer --workers or a smaller batch; what is done "
                                   "is kept. A script of your own needs `if __name__ == \"__main__\":`") from None
+        except Exception:
+            raise
+        except BaseException:  # the pool would wait for the jobs at hand, and a finetuning takes minutes
+            for worker in set(active_children()) - others:
+                worker.terminate()
+            raise
 
 
 def results(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import shutil
 import signal
 import statistics
 import time
@@ -234,8 +236,17 @@ def _made_ready(module: nn.Module, config: TrainConfig, world: World) -> nn.Modu
     if config.checkpoint_activations:
         checkpoint_activations(module)
     if config.compile:
+        _require_compiler()
         module.compile()
     return world.share(module.train())
+
+
+def _require_compiler() -> None:
+    """torch.compile has the kernels of a CPU, and on a GPU what starts them, compiled on the spot."""
+    compiler = os.environ.get("CXX", "g++")
+    if not shutil.which(compiler):
+        raise ConfigError(f"train.compile is true, and there is no C++ compiler {compiler!r} here",
+                          expected="g++, or what CXX names", remedy="install g++, or leave train.compile out")
 
 
 def _few(case_ids: list[str]) -> str:

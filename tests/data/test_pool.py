@@ -85,6 +85,21 @@ def test_jobs_are_drawn_a_few_at_a_time():
     assert drawn == list(range(100))
 
 
+def write_after(path: Path) -> None:
+    path.with_suffix(".begun").touch()
+    time.sleep(5)
+    path.touch()
+
+
+def test_told_to_stop_it_does_not_wait_for_the_jobs_at_hand(tmp_path):
+    with pytest.raises(KeyboardInterrupt), pool.worker_pool(1, print) as workers:
+        workers.submit(write_after, tmp_path / "job")
+        while not (tmp_path / "job.begun").is_file():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+    assert not (tmp_path / "job").is_file()
+
+
 def test_without_workers_all_is_done_in_this_process():
     assert list(results(lambda number: os.getpid() + number, range(2), 0, lost)) == [os.getpid(), os.getpid() + 1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,20 @@ def test_a_recipe_that_cannot_take_its_first_step_may_be_mended_in_its_folder(tm
         pretrain(PretrainConfig.model_validate({**recipe, "train": one_at_a_time}), tmp_path)
     pretrain(PretrainConfig.model_validate(recipe), tmp_path)
     assert (tmp_path / "model.json").is_file()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler, g++")
+def test_compiled_it_learns_the_same_up_to_rounding(discs):
+    plain, compiled = Toy(), Toy()
+    run(plain, discs, None)
+    run(compiled, discs, None, compile=True)
+    torch.testing.assert_close(compiled.weight, plain.weight)
+
+
+def test_nothing_is_compiled_where_there_is_no_compiler(discs, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no C.. compiler 'no-such-compiler'.*leave train.compile out"):
+        run(Toy(), discs, None, compile=True)
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(discs):
