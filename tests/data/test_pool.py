@@ -91,12 +91,17 @@ def write_after(path: Path) -> None:
     path.touch()
 
 
-def test_told_to_stop_it_does_not_wait_for_the_jobs_at_hand(tmp_path):
-    with pytest.raises(KeyboardInterrupt), pool.worker_pool(1, print) as workers:
-        workers.submit(write_after, tmp_path / "job")
-        while not (tmp_path / "job.begun").is_file():
+def stop_in_the_middle_of(job: Path) -> None:
+    with pool.worker_pool(1, print) as workers:
+        workers.submit(write_after, job)
+        while not job.with_suffix(".begun").is_file():
             time.sleep(0.05)
         raise KeyboardInterrupt
+
+
+def test_told_to_stop_it_does_not_wait_for_the_jobs_at_hand(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        stop_in_the_middle_of(tmp_path / "job")
     assert not (tmp_path / "job").is_file()
 
 
