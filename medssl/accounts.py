@@ -29,11 +29,10 @@ def print_kinds(cases: pl.DataFrame) -> None:
 def print_skipped(skipped: pl.DataFrame, table: Path | None) -> None:
     """A line for each reason; with `table`, a row for each file in it."""
     from medssl.data.skips import gathered
-    from medssl.files import whole
+    from medssl.files import write_table
 
     if table:
-        with whole(table, mode=0o600) as draft:
-            skipped.drop("case_id").write_csv(draft)
+        write_table(table, skipped.drop("case_id"), mode=0o600)
     if skipped.is_empty():
         return
     print(f"{skipped['count'].sum()} skipped{f', listed in {table}' if table else ''}:", file=sys.stderr)

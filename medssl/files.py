@@ -8,6 +8,10 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DRAFT = ".part"
 """How the names of drafts end; a killed process leaves its draft behind."""
@@ -53,6 +57,13 @@ def write_whole(path: str | Path, content: str | bytes, *, mode: int = 0o666) ->
     """Text (UTF-8) or bytes as a file, whole or not at all; OSError as for `whole`."""
     with whole(path, mode=mode) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_table(path: str | Path, table: pl.DataFrame, *, mode: int = 0o666) -> None:
+    """A table as CSV where `path` ends in .csv, and as Parquet elsewhere, whole or not at all; OSError as for
+    `whole`."""
+    with whole(path, mode=mode) as draft:
+        (table.write_csv if Path(path).suffix == ".csv" else table.write_parquet)(draft)
 
 
 def clear_drafts(folder: Path) -> None:

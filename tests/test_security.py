@@ -16,22 +16,27 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_sets import SMALL, discs, one_thread  # noqa: F401 (fixtures)
+from typer.testing import CliRunner
 
 import medssl
 from medssl.archives import ALWAYS, read_arrays
+from medssl.cli import app
 from medssl.config import read_yaml
 from medssl.data import index
 from medssl.data.card import Card
 from medssl.data.manifest import Manifest
 from medssl.data.table import read_table
 from medssl.errors import ConfigError, ManifestError, RunError, UnreadableScan
-from medssl.files import append_whole, write_whole
+from medssl.files import append_whole, write_table, write_whole
 from medssl.io import open_scan
 from medssl.io.write import write_nifti
 from medssl.models.start import open_start
 from medssl.models.weights import load_encoder
 from medssl.recipe import load_recipe
+from medssl.report.style import new_figure, save_figure
 from medssl.train.checkpoint import _last_good, read_state
+from medssl.train.finetune import FinetuneConfig, finetune
 from medssl.train.run import open_run
 
 SOURCES = sorted(Path(medssl.__file__).parent.rglob("*.py"))
@@ -339,13 +344,39 @@ def test_a_cache_s_index_leads_to_its_own_arrays_alone(tmp_path: Path, row: obje
 
 def test_what_is_written_replaces_a_link_and_never_follows_it(tmp_path: Path):
     (tmp_path / "mine").write_text("kept")
-    for name in ("whole", "appended"):
+    for name in ("whole", "appended", "table.csv", "table.parquet", "picture.png"):
         (tmp_path / name).symlink_to("mine")
     write_whole(tmp_path / "whole", "new")
+    for name in ("table.csv", "table.parquet"):
+        write_table(tmp_path / name, pl.DataFrame({"a": [1]}))
+    save_figure(tmp_path / "picture.png", new_figure(1, 1))
     with pytest.raises(OSError, match="appended"):
         append_whole(tmp_path / "appended", b"new")
     assert (tmp_path / "mine").read_text() == "kept"
-    assert not (tmp_path / "whole").is_symlink()
+    for name in ("whole", "table.csv", "table.parquet", "picture.png"):
+        assert not (tmp_path / name).is_symlink()
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_tables_and_pictures_are_drafts_before_they_have_a_name(source: Path):
+    for call in (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("write_parquet", "write_csv", "savefig"):
+            written = [ast.unparse(argument) for argument in call.args]
+            assert written in ([], ["draft"], ["buffer"]), f"{source.name}, line {call.lineno}: {ast.unparse(call)}"
+
+
+def test_what_evaluate_and_predict_leave_follows_no_link(tmp_path: Path, discs):  # noqa: F811
+    run = finetune(FinetuneConfig.model_validate({
+        "data": discs, **{part: SMALL[part] for part in ("encoder", "augment", "train")},
+        "task": {"name": "classify", "labels": ["Bright"]}}), tmp_path / "run")
+    (tmp_path / "mine").write_text("kept")
+    for path in (run / "predictions.parquet", tmp_path / "said.csv"):
+        path.symlink_to(tmp_path / "mine")
+    for words in (["evaluate", run], ["predict", run, discs.manifest, "--out", tmp_path / "said.csv"]):
+        told = CliRunner().invoke(app, [str(word) for word in words])
+        assert told.exit_code == 0, told.output
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert pl.read_parquet(run / "predictions.parquet")["name"].unique().to_list() == ["Bright"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "recipe.yaml"])

@@ -10,6 +10,7 @@ import typer
 from medssl.accounts import print_groups, print_scores, print_skipped
 from medssl.commands.arguments import FinetunedModel, FinetunedRun, Overrides, Recipe
 from medssl.errors import ConfigError
+from medssl.files import write_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +60,7 @@ def evaluate(
         print(picture)
     if by:
         groups = scores_by_group(judged.task, judged.predictions, by)
-        groups.write_parquet(judged.folder / f"by_{by}.parquet")
+        write_table(judged.folder / f"by_{by}.parquet", groups)
         print_groups(groups, by)
 
 
@@ -134,10 +135,7 @@ def predict(
         from medssl.evaluate.folder import predict_manifest
 
         table = predict_manifest(run, scans, out, masks)
-    if out.suffix == ".csv":
-        table.write_csv(out)
-    else:
-        table.write_parquet(out)
+    write_table(out, table)
     print(f"{len(table)} rows for {table['case_id'].n_unique()} cases in {out}")
     if masks:
         print(f"Their masks lie in {masks}, named by case id. They are patient data: a DICOM segmentation names the "
@@ -149,7 +147,6 @@ def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, car
     from medssl.data.card import Card
     from medssl.data.pseudonym import load_key
     from medssl.evaluate.folder import predict_folder, read_folder
-    from medssl.files import whole
     from medssl.recipe import find
     from medssl.train.bar import Bar
 
@@ -159,8 +156,7 @@ def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, car
     print_skipped(found.skipped, None)
     table, places = predict_folder(run, found, out, masks)
     private = out.with_name(f"{out.stem}.files.csv")
-    with whole(private, mode=0o600) as draft:
-        places.write_csv(draft)
+    write_table(private, places, mode=0o600)
     print(f"Which case is which file: {private}")
     return table
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from medssl.data.parquet import read_parquet
 from medssl.errors import RunError
-from medssl.files import DRAFT, whole
+from medssl.files import DRAFT, write_table
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,7 @@ def written_by_one(folder: Path) -> Iterator[None]:
             _sweep(folder)
         yield
         if alone:
-            with whole(folder / _TABLE) as draft:
-                read(folder).write_parquet(draft)
+            write_table(folder / _TABLE, read(folder))
             (folder / _JOURNAL).unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ from medssl.data.files import Files
 from medssl.data.manifest import Manifest
 from medssl.data.pool import LOST, LOST_REMEDY, cores, results
 from medssl.errors import ManifestError, MedsslError, RunError
-from medssl.files import whole
+from medssl.files import whole, write_table
 from medssl.types import Sample
 
 FORMAT = 1
@@ -224,8 +224,7 @@ def _list(skipped: pl.DataFrame, path: Path) -> Path | None:
         if path.exists():  # asked first: a disk that nobody may write to refuses even to remove what is not there
             path.unlink()
         return None
-    with whole(path) as draft:
-        skipped.write_csv(draft)
+    write_table(path, skipped)
     return path
 
 

@@ -12,7 +12,7 @@ from medssl.evaluate.curve import HOW, Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
-from medssl.files import write_whole
+from medssl.files import write_table, write_whole
 from medssl.train.run import read_provenance
 
 
@@ -38,16 +38,16 @@ def conclude(curve: Curve) -> list[str]:
     scored = pl.DataFrame(rows, infer_schema_length=None)
     experiment = _experiment(curve, scored)
     found = analyse(judged, experiment)
-    predictions.write_parquet(out / "predictions.parquet")
-    scored.write_parquet(out / "points.parquet")
-    found.summary.write_parquet(out / "summary.parquet")
-    found.comparison.write_parquet(out / "comparison.parquet")
+    write_table(out / "predictions.parquet", predictions)
+    write_table(out / "points.parquet", scored)
+    write_table(out / "summary.parquet", found.summary)
+    write_table(out / "comparison.parquet", found.comparison)
     if config.task.name == "regress":
-        agreement(predictions).write_parquet(out / "agreement.parquet")
+        write_table(out / "agreement.parquet", agreement(predictions))
     if config.subgroup:
         scores, differences = in_subgroups(judged, experiment, f"attr.{config.subgroup}")
-        scores.write_parquet(out / "subgroups.parquet")
-        differences.write_parquet(out / "subgroup_comparison.parquet")
+        write_table(out / "subgroups.parquet", scores)
+        write_table(out / "subgroup_comparison.parquet", differences)
     head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return [*found.verdict, *(axis["told"] for axis in head["scaling"])]
@@ -71,7 +71,7 @@ def _scaling(curve: Curve, experiment: Experiment, found: Statistics) -> list[di
     if not axes:
         return []
     ends = ends_compared(found.scores, experiment, axes)
-    ends.write_parquet(curve.out / "scaling.parquet")
+    write_table(curve.out / "scaling.parquet", ends)
     return [{"axis": axis.name, "arms": axis.arms, "sizes": axis.sizes, "budget": axis.budget,
              "told": told_in_words(experiment, found.summary, ends, axis)} for axis in axes]
 

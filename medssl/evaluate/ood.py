@@ -16,6 +16,7 @@ from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.evaluate.scoring import DRAWS
 from medssl.evaluate.single import open_finetuned
+from medssl.files import write_table
 from medssl.metrics.classify import auprc, auroc
 from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.metrics.ood import energy, fpr_at_95, neighbour_distance, unsure
@@ -68,7 +69,7 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
                        for which, cases, strange in ((data, known, False), (other, other.cases, True))])
     path = run / "ood" / f"{other.manifest.card.name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.write_parquet(path)
+    write_table(path, table)
     return path, separation(table)
 
 

@@ -25,7 +25,7 @@ from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corru
 from medssl.evaluate.predict import predict
 from medssl.evaluate.scoring import DRAWS, PRIMARY, Rows, TaskKind, higher_is_better, primary_score
 from medssl.evaluate.single import open_judged
-from medssl.files import whole
+from medssl.files import write_table
 from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.rng import stream
 from medssl.tasks import LabelledModel
@@ -66,8 +66,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
     rows, predictions = _predictions(config, model, data, judged, used, progress)
     table = degradations(config.task.name, rows, predictions, used).with_columns(
         split=pl.lit(split), patients=pl.lit(judged["patient_id"].n_unique(), pl.Int64))
-    with whole(run / "robustness.parquet") as draft:
-        table.write_parquet(draft)
+    write_table(run / "robustness.parquet", table)
     return Robustness(table, left_out)
 
 

@@ -22,6 +22,7 @@ from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import with_bounds, with_intervals
 from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
+from medssl.files import write_table
 from medssl.models.packed import recipe_of
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
@@ -93,7 +94,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
     folder = _beside(run)
-    predictions.write_parquet(folder / "predictions.parquet")
+    write_table(folder / "predictions.parquet", predictions)
     found = with_intervals(config.task.name, with_bounds(config.task, predictions))
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
@@ -123,7 +124,7 @@ def evaluate_elsewhere(
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     folder = _beside(run) / "transfer" / data.manifest.card.name
     folder.mkdir(parents=True, exist_ok=True)
-    predictions.write_parquet(folder / "predictions.parquet")
+    write_table(folder / "predictions.parquet", predictions)
     found = with_intervals(config.task.name, with_bounds(model.task.config, predictions))
     return Judged(folder, model.task.config, predictions, found)
 

@@ -117,8 +117,7 @@ def save_strengths(path: Path, rows: Sequence[StrengthRow], heading: str) -> Non
                     continue
                 _show(axes, image, window=row.images[0])
                 axes.set_title(caption, fontsize=8, fontweight="normal", pad=3)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        save_figure(path, figure, dpi=110)
 
 
 def save_reconstructions(path: Path, originals: np.ndarray, masked: np.ndarray, reconstructions: np.ndarray) -> None:

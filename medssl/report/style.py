@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from medssl.files import whole
 from medssl.report.words import patients, percent
 
 WIDE, NARROW = 9.6, 3.9
@@ -178,9 +179,11 @@ def _thin_out(labels: list[str], places: Sequence[float], widths: Sequence[float
     return shown
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: Figure, dpi: float = DPI) -> None:
+    """In the format that the path's ending names, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with whole(path) as draft:
+        figure.savefig(draft, format=path.suffix[1:] or "png", dpi=dpi)
 
 
 def wrap(text: str, width: int) -> str:
