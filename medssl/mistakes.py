@@ -33,7 +33,7 @@ def told(kind: type[BaseModel], data: Any, error: ValidationError) -> list[str]:
     for group in groups.values():
         for place in dict.fromkeys(place for place, _ in group):
             if len(place) == max(len(other) for other, _ in group):  # of several types, those that fitted furthest
-                lines.append(_line(kind, place, [mistake for other, mistake in group if other == place]))
+                lines.append(_line(kind, data, place, [mistake for other, mistake in group if other == place]))
     return lines
 
 
@@ -56,16 +56,16 @@ def _place(data: Any, mistake: dict[str, Any]) -> tuple[Place, Place | None]:
     return tuple(place), union
 
 
-def _line(kind: type[BaseModel], place: Place, mistakes: list[dict[str, Any]]) -> str:
+def _line(kind: type[BaseModel], data: Any, place: Place, mistakes: list[dict[str, Any]]) -> str:
     """The mistakes of one value, of each type that it may have."""
     where, given, first = ".".join(map(str, place)), mistakes[0].get("input"), mistakes[0]["type"]
     if first == "extra_forbidden":
-        known = {name for config in _kinds_at(kind, place[:-1]) for name in config.model_fields}
+        known = {name for config in _kinds_at(kind, data, place[:-1]) for name in config.model_fields}
         return f"{where}: unknown key; {_nearest(place[-1], sorted(known), 'known keys here')}"
     if first == "missing":
         return f"{where}: required, but not given"
     if first.startswith("union_tag") or (first == "model_attributes_type" and isinstance(given, str)):
-        return _unchosen(where, given, _kinds_at(kind, place))
+        return _unchosen(where, given, _kinds_at(kind, data, place))
     message = "; or ".join(dict.fromkeys(_worded(mistake) for mistake in mistakes))
     if not place:  # a rule about several keys together: its input is the whole file
         return message
@@ -94,13 +94,16 @@ def _nearest(given: Any, known: list[str], heading: str) -> str:
     return f"did you mean {near[0]!r}?" if near else f"{heading}: {', '.join(known)}"
 
 
-def _kinds_at(kind: type[BaseModel], place: Place) -> set[type[BaseModel]]:
-    """Every Config that may stand at `place`; what is no field, as the names of arms, is walked over."""
-    kinds = {kind}
+def _kinds_at(kind: type[BaseModel], data: Any, place: Place) -> set[type[BaseModel]]:
+    """Every Config that may stand at `place`, or the one that is named there; what is no field, as the names of arms,
+    is walked over."""
+    kinds, here = {kind}, data
     for part in place:
         inner = {k for config in kinds if part in config.model_fields
                  for k in _configs_in(config.model_fields[part].annotation)}
-        kinds = inner or kinds
+        here, kinds = here[part], inner or kinds
+        name = here.get("name") if isinstance(here, dict) else None
+        kinds = {k for k in kinds if "name" in k.model_fields and k.model_fields["name"].default == name} or kinds
     return kinds
 
 

@@ -110,11 +110,12 @@ def test_chexpert_s_studies_are_judged_once_each_over_all_their_views(
 def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifests: dict[str, Path],
                  smoke_folder: Path, out: Path) -> None:
     overrides += ["seeds=1", "fractions=[1.0]"]
-    if config.protocol.name == "cross_validation":
+    is_pretrained = any(arm.pretrain for arm in config.arms.values())
+    if is_pretrained and config.task.name == "classify":  # a phantom's test split may lack a finding
+        overrides.append("protocol={name: cross_validation, folds: 2}")
+    elif config.protocol.name == "cross_validation":
         overrides.append("protocol.folds=2")
-    if any(arm.pretrain for arm in config.arms.values()):
-        if config.task.name == "classify":  # a phantom's test split may lack a finding
-            overrides.append("protocol={name: cross_validation, folds: 2}")
+    if is_pretrained:
         overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
     for name, arm in config.arms.items():
         if arm.pretrain and arm.pretrain.encoder.name == "vit":
@@ -206,6 +207,7 @@ def test_every_mistake_is_told_at_once_with_the_nearest_key():
     ("objective={name: jigsaw, grid: x}", "objective.grid: Input should be a valid integer, unable to parse string as "
                                           "an integer; or should be a list, in brackets (got 'x')"),
     ("objective={name: jigsaw, grid: [3, 1]}", "objective.grid.1: Input should be greater than or equal to 2 (got 1)"),
+    ("encoder={name: resnet, width: 8}", "encoder.width: unknown key; did you mean 'widths'?"),
     ("objective={name: jigsaw, gird: 2}", "objective.gird: unknown key; did you mean 'grid'?"),
 ])
 def test_a_mistake_is_told_once_by_the_recipes_own_keys(override: str, line: str):
