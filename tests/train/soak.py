@@ -38,6 +38,8 @@ LIFE = 180.0
 LONG = 300.0
 """Of a life of so many seconds, the second half is looked at for growth: by then it has drawn pictures a few times, and
 has all the room that drawing takes."""
+WINDOW = 15.0
+"""Seconds of which the lowest counts: a picture takes some 50 MiB for a moment, a leak raises what is left."""
 GROWTH = {"mib_a_minute": 2.0, "files_a_minute": 1.0}
 """From which on memory and open files count as growing."""
 FORGOTTEN = 1
@@ -68,14 +70,24 @@ class Watch:
             time.sleep(1)
 
     def told(self) -> dict:
-        """Peak, and the slope of a straight line through the second half's memory and files; None for a short life."""
         rows = np.array(self.rows).reshape(-1, 3)
-        seconds, slopes = rows[:, 0].max(initial=0), [None, None]
-        if seconds > LONG:
-            late = rows[rows[:, 0] > seconds / 2]
-            slopes = [round(float(np.polyfit(late[:, 0] / 60, late[:, column], 1)[0]), 2) for column in (1, 2)]
-        return {"seconds": round(float(seconds)), "peak_mib": round(float(rows[:, 1].max(initial=0))),
-                "mib_a_minute": slopes[0], "files_a_minute": slopes[1]}
+        return {"seconds": round(float(rows[:, 0].max(initial=0))),
+                "peak_mib": round(float(rows[:, 1].max(initial=0))), **growth(rows)}
+
+
+def growth(rows: np.ndarray) -> dict[str, float | None]:
+    """Slopes of straight lines through what memory and files sink to in the second half; None for a short life.
+
+    rows: (n, 3), as `Watch.rows`.
+    """
+    seconds = rows[:, 0].max(initial=0)
+    if seconds <= LONG:
+        return dict.fromkeys(GROWTH)
+    late = rows[rows[:, 0] > seconds / 2]
+    windows = late[:, 0] // WINDOW
+    floor = np.array([late[windows == window].min(axis=0) for window in np.unique(windows)])
+    return {name: round(float(np.polyfit(floor[:, 0] / 60, floor[:, column], 1)[0]), 2)
+            for column, name in enumerate(GROWTH, start=1)}
 
 
 def _family(pid: int) -> Iterator[int]:

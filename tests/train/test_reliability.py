@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commands import (
@@ -29,6 +30,7 @@ from commands import (
 from kills import killed_till_it_ends
 from safetensors.torch import load_file
 from small_disks import disk
+from soak import GROWTH, growth
 
 from medssl.recipe import load_recipe
 from medssl.train.pretrain import pretrain
@@ -165,3 +167,12 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, discs, whole, c
         assert "(No space left on device): make room; the one before is kept" in caplog.text
         ours, theirs = (load_file(run / "model.safetensors") for run in (whole, place / "run"))
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("leak", [0, 3])
+def test_the_soak_sees_a_leak_and_not_the_pictures_that_are_drawn(leak):
+    seconds = np.arange(340)
+    drawing = 50 * (seconds % 60 < 5) + 80 * (seconds > 333)
+    rows = np.stack([seconds, 560 + drawing + leak * seconds / 60, np.full(340, 40)], axis=1)
+    assert growth(rows) == pytest.approx({"mib_a_minute": leak, "files_a_minute": 0}, abs=0.1)
+    assert growth(rows[:200]) == dict.fromkeys(GROWTH)
