@@ -16,7 +16,7 @@ from torch import nn
 from medssl.augment.policy import PolicyConfig
 from medssl.data.source import Data
 from medssl.errors import ConfigError
-from medssl.evaluate.probe import probe, vote
+from medssl.evaluate.probe import Nearest, probe
 from medssl.metrics.classify import auroc
 from medssl.metrics.regress import r2
 from medssl.rng import stream
@@ -98,7 +98,7 @@ def neighbours_score(label: Label, known: Half, judged: Half) -> float:
     """Each case of `judged` is given the weighted mean of the label among its nearest in `known`."""
     truth, judged_truth = label.truth(known.cases), label.truth(judged.cases)
     has, judged_has = np.isfinite(truth), np.isfinite(judged_truth)
-    found = vote(known.features[has], truth[has], judged.features[judged_has])
+    found = Nearest(known.features[has], judged.features[judged_has]).vote(truth[has])
     return label.score(judged_truth[judged_has], found)
 
 

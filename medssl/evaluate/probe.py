@@ -4,12 +4,13 @@ taught it the labels."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from sklearn.model_selection import GroupKFold
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neighbors import NearestNeighbors
 
 from medssl.errors import ConfigError
 from medssl.evaluate.linear import Problems, Solved, logistic, ridge
@@ -58,15 +59,21 @@ def neighbours(
     task: TaskConfig, train: np.ndarray, train_cases: pl.DataFrame, subsets: Sequence[np.ndarray], judged: np.ndarray,
     judged_cases: pl.DataFrame,
 ) -> list[pl.DataFrame]:
-    """As `probes`, each case being given the weighted mean of the label among its nearest in the subset (`vote`)."""
-    return _tables(_votes, task, train, train_cases, subsets, judged, judged_cases)
+    """As `probes`, each case being given the weighted mean of the label among its nearest in the subset (`Nearest`)."""
+    return _tables(partial(_votes, {}), task, train, train_cases, subsets, judged, judged_cases)
 
 
-def vote(known: np.ndarray, truth: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    """(m,): what the nearest of the known cases' features (n, D), with truth (n,), say of the judged ones' (m, D)."""
-    model = KNeighborsRegressor(min(NEIGHBOURS, len(known)), metric="cosine",
-                                weights=lambda distance: np.exp(-distance / TEMPERATURE))
-    return model.fit(known, truth).predict(judged)
+class Nearest:
+    """The nearest of known cases' features (n, D) to each of the judged ones' (m, D), and what each weighs."""
+
+    def __init__(self, known: np.ndarray, judged: np.ndarray) -> None:
+        found = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), metric="cosine").fit(known)
+        distance, self.places = found.kneighbors(judged)
+        self.weights = np.exp(-distance / TEMPERATURE)
+
+    def vote(self, truth: np.ndarray) -> np.ndarray:
+        """(n,) of the known cases -> (m,)."""
+        return (self.weights * truth[self.places]).sum(axis=1) / self.weights.sum(axis=1)
 
 
 def _tables(
@@ -137,10 +144,16 @@ def _quantities(given: _Subsets, judged: np.ndarray) -> np.ndarray:
     return _solved(given, everyone, ridge, lambda truth, found: -np.abs(truth - found).mean())(judged)
 
 
-def _votes(given: _Subsets, judged: np.ndarray) -> np.ndarray:
-    """(S, m). A subset that knows nothing says 0.5."""
-    return np.stack([vote(given.x[rows], given.y[rows], judged) if rows.any() else np.full(len(judged), 0.5)
-                     for rows in given.rows])
+def _votes(ranked: dict[bytes, Nearest], given: _Subsets, judged: np.ndarray) -> np.ndarray:
+    """(S, m). A subset that knows nothing says 0.5. ranked: is kept from label to label, of which most know the same
+    cases, and ranking takes longest."""
+    found = np.full((len(given.rows), len(judged)), 0.5)
+    for rows, said in zip(given.rows, found, strict=True):
+        if rows.any():
+            if (key := rows.tobytes()) not in ranked:
+                ranked[key] = Nearest(given.x[rows], judged)
+            said[:] = ranked[key].vote(given.y[rows])
+    return found
 
 
 def _solved(given: _Subsets, numbers: list[int], fit: Callable[..., Solved], score: Callable[..., float]) -> Solved:

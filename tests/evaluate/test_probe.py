@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from medssl.errors import ConfigError
-from medssl.evaluate.probe import neighbours, probe, vote
+from medssl.evaluate.probe import Nearest, neighbours, probe
 from medssl.metrics.classify import auroc
 from medssl.rng import stream
 from medssl.tasks import Classify, Regress, Segment
@@ -47,13 +47,13 @@ def test_a_vote_weighs_each_neighbour_by_its_angle():
     cosines = np.array([[1.0, 0.0, np.sqrt(0.5)], [0.0, 1.0, np.sqrt(0.5)]])
     weights = np.exp(cosines / 0.07)
     truth = np.array([0.2, 0.4, 0.9])
-    np.testing.assert_allclose(vote(known, truth, judged), weights @ truth / weights.sum(axis=1))
+    np.testing.assert_allclose(Nearest(known, judged).vote(truth), weights @ truth / weights.sum(axis=1))
 
 
 def test_only_the_twenty_nearest_vote():
     angles = np.linspace(0, 1, 60)
     known = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    assert vote(known, (angles > angles[19]) * 1.0, known[:1]) == 0
+    assert Nearest(known, known[:1]).vote((angles > angles[19]) * 1.0) == 0
 
 
 def test_neighbours_learn_from_their_own_subset_and_from_certain_labels(features):
@@ -65,7 +65,7 @@ def test_neighbours_learn_from_their_own_subset_and_from_certain_labels(features
                        cases(JUDGED, "j", Edema=truth(judged)))
     for subset, table in zip(subsets, found, strict=True):
         certain = subset & (np.arange(TRAIN) % 5 > 0)
-        np.testing.assert_allclose(table["prediction"], vote(train[certain], known[certain], judged))
+        np.testing.assert_allclose(table["prediction"], Nearest(train[certain], judged).vote(known[certain]))
     blank = cases(TRAIN, "t", Edema=[-1.0] * TRAIN)
     (none,) = neighbours(Classify.Config(labels=("Edema",)), train, blank, subsets[:1], judged,
                          cases(JUDGED, "j", Edema=truth(judged)))
