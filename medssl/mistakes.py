@@ -27,6 +27,8 @@ def told(kind: type[BaseModel], data: Any, error: ValidationError) -> list[str]:
     """A line for each mistake that kept `data` from being a `kind`."""
     groups: dict[Place, list[tuple[Place, dict[str, Any]]]] = {}
     for mistake in error.errors():
+        if mistake["type"] == "too_short" and len(mistake["input"]) >= mistake["ctx"]["min_length"]:
+            continue  # pydantic counts no item that has a mistake of its own
         place, union = _place(data, mistake)
         groups.setdefault(place if union is None else union, []).append((place, mistake))
     lines = []

@@ -40,7 +40,21 @@ def nested_fractions(
     groups = shuffled_strata(patients, strata, name, seed)
     waiting = [iter(group) for group in groups]
     order = [next(waiting[stratum]) for stratum in _sequence([len(group) for group in groups])]
-    return {f: order[: max(LEAST_PATIENTS, int(np.floor(f * len(order) + 0.5)))] for f in fractions}
+    return {f: order[: max(LEAST_PATIENTS, _number(f, len(order)))] for f in fractions}
+
+
+def distinct_fractions(fractions: Sequence[float], patients: int) -> list[float]:
+    """Those that draw at least 2 of so many patients, and more than the next smaller one, rising."""
+    found, most = [], LEAST_PATIENTS - 1
+    for fraction in sorted(fractions):
+        if (number := _number(fraction, patients)) > most:
+            found.append(fraction)
+            most = number
+    return found
+
+
+def _number(fraction: float, patients: int) -> int:
+    return int(np.floor(fraction * patients + 0.5))
 
 
 def subset_digest(patients: Iterable[str]) -> str:

@@ -87,7 +87,7 @@ def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:
         "baselines": dict(experiment.baselines),
         "labels": dict(experiment.labels),
         "verdict": verdict,
-        "fractions": sorted(curve.config.fractions),
+        "fractions": curve.fractions,
         "protocol": _protocol(curve),
     }
 

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from medssl.augment.policy import PolicyConfig
 from medssl.config import Config
-from medssl.data.fraction import subset_digest
+from medssl.data.fraction import distinct_fractions, subset_digest
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
@@ -118,7 +118,8 @@ class CurveConfig(Config):
     """How each finetuned point chooses its learning rate; null takes the budget's."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.25, 0.5, 1.0)
     seeds: PositiveInt = 3
-    """Draws of the labelled patients, and of the weights that are not pretrained."""
+    """Draws of the labelled patients, and of the weights that are not pretrained. A random encoder that is probed is
+    the same in all of them, so that its features are computed once: no interval covers another one."""
     pretrainings: PositiveInt = 1
     """How often each arm's `pretrain` is done anew, with a seed of its own; each point of the arm is done for each."""
     protocol: Annotated[Holdout | CrossValidation, Field(discriminator="name")] = Holdout()
@@ -239,18 +240,19 @@ class Curve:
             raise ConfigError(f"subgroup names the attribute {config.subgroup!r}", remedy="mend the recipe",
                               expected=f"one of {', '.join(self.data.manifest.attributes) or 'none'}")
         self.folds = self._folds()
+        self.fractions = self._fractions()
         self._encoders: dict[str, EncoderConfig] = {}
 
     def points(self, *how: str) -> list[Point]:
         return sorted(Point(arm, fold.index, fraction, seed, pretraining)
                       for arm, settings in self.config.arms.items() if settings.how in how
-                      for fold in self.folds for fraction in self.config.fractions for seed in range(self.config.seeds)
+                      for fold in self.folds for fraction in self.fractions for seed in range(self.config.seeds)
                       for pretraining in range(self.config.pretrainings_of(arm)))
 
     @property
     def shown_fraction(self) -> float:
         """The fraction whose models are shown in pictures: the middle one."""
-        return sorted(self.config.fractions)[len(self.config.fractions) // 2]
+        return self.fractions[len(self.fractions) // 2]
 
     def is_done(self, point: Point) -> bool:
         return (self.out / "points" / f"{point.stem}.json").is_file()
@@ -330,8 +332,18 @@ class Curve:
                                 remedy="look at medssl check's counts per split, or use protocol.name=cross_validation")
         return folds
 
+    def _fractions(self) -> list[float]:
+        """Rising; without those that come to the same patients as another, whose dots would stand at shares that nobody
+        had."""
+        patients = min(self.labelled(fold.index)["patient_id"].n_unique() for fold in self.folds)
+        if found := distinct_fractions(self.config.fractions, patients):
+            return found
+        raise ConfigError(f"The fractions {', '.join(map(str, self.config.fractions))} come to less than two of "
+                          f"{patients} labelled training patients", expected="at least two of them",
+                          remedy="give larger fractions, up to 1.0, or label more patients")
+
     def _subsets(self, fold: int, seed: int) -> dict[float, list[str]]:
-        return label_fractions(self.config.task, self.labelled(fold), list(self.config.fractions), seed)
+        return label_fractions(self.config.task, self.labelled(fold), self.fractions, seed)
 
 
 def _again(pretraining: int) -> str:

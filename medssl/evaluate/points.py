@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from medssl.evaluate.frozen import run_frozen
 from medssl.evaluate.shares import Share
 from medssl.evaluate.starts import check_arms, pretrain_starts, starts_of
 from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance, timed
+
+log = logging.getLogger(__name__)
 
 PAUSE = 5.0
 """Seconds between looks at a pretraining that another share does."""
@@ -74,6 +77,9 @@ def _opened(config: CurveConfig, bar) -> Data:
 def _open(curve: Curve) -> None:
     """Makes the curve's folder, or finds it; refuses what cannot be done."""
     config, out = curve.config, curve.out
+    if left_out := sorted(set(config.fractions) - set(curve.fractions)):
+        log.warning(f"left out: the fractions {', '.join(map(str, left_out))}, which of so few labelled patients "
+                    "come to fewer than two, or to as many as a smaller one")
     open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))

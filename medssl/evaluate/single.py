@@ -40,6 +40,9 @@ ENOUGH = 20
 """Patients of the validation split that a temperature should be fitted on."""
 JUDGING = {"scored_by", "pool"}
 """Settings of a task that have no part in training, and may be given anew."""
+ANEW = {"data.manifest", "data.cache", "data.where", "data.box.judged", "data.prepare.align", "data.prepare.straighten",
+        "train.precision", *(f"task.{name}" for name in JUDGING)}
+"""All settings of a run's recipe that may be: which cases, where they are kept, how they are read and judged."""
 
 
 def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
@@ -215,13 +218,12 @@ def open_finetuned(run: Path, overrides: list[str],
 
 
 def _refuse_without_effect(run: Path, overrides: list[str]) -> None:
-    """ConfigError for a setting of what was trained, which cannot be changed any more."""
-    judging = tuple(f"task.{name}" for name in sorted(JUDGING))
+    """ConfigError for a setting of what was trained, or of what it was trained on: it cannot be changed any more."""
     for override in overrides:
         key = override.partition("=")[0]
-        if key.partition(".")[0] in ("task", "encoder", "tuning") and key not in judging:
-            raise ConfigError(f"{key} is a setting of training, and {run} is trained already",
-                              expected=f"settings that judge it, such as {' or '.join(judging)}, or its data.manifest",
+        if key not in ANEW and not key.startswith("data.where."):
+            raise ConfigError(f"{key} cannot be given anew, since {run} is trained already",
+                              expected=f"one of {', '.join(sorted(ANEW))}",
                               remedy="leave it out, or finetune anew with it")
 
 

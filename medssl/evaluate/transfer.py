@@ -21,7 +21,11 @@ def read_names(given: Sequence[str]) -> dict[str, str]:
     if wrong := [text for text, (ours, _, theirs) in zip(given, pairs, strict=True) if not ours or not theirs]:
         raise ConfigError(f"--label {wrong[0]}", expected="the run's name, =, and the manifest's name for it",
                           remedy="write --label 'Pleural Effusion=Effusion'")
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    names = [ours.strip() for ours, *_ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"--label names {min(twice)!r} twice", expected="one name of theirs for each of the run's",
+                          remedy="keep one of them")
+    return dict(zip(names, (theirs.strip() for *_, theirs in pairs), strict=True))
 
 
 def in_our_names(task: Task, data: Data, names: Mapping[str, str]) -> Data:

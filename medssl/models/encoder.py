@@ -65,7 +65,8 @@ class Encoder(nn.Module):
             raise ConfigError(
                 f"{kind} was given a batch of shape {tuple(x.shape)}",
                 expected=f"(batch, channel) and {self.dims} spatial axes",
-                remedy="make the encoder's number of axes that of the data",
+                remedy="make the encoder's number of axes that of the data, or give an encoder of slices a volume's "
+                       "slices as a batch: volume.swapaxes(0, 1)",
             )
         if x.shape[1] != self.channels:
             raise ConfigError(

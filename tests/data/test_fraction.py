@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medssl.data.fraction import nested_fractions, subset_digest
+from medssl.data.fraction import distinct_fractions, nested_fractions, subset_digest
 from medssl.errors import ConfigError
 
 cohorts = st.dictionaries(st.text(min_size=1, max_size=6), st.integers(0, 5), min_size=2, max_size=80)
@@ -70,6 +70,12 @@ def test_strata_may_be_anything_hashable() -> None:
 def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
     with pytest.raises(ConfigError, match="Label fraction"):
         nested_fractions(["a", "b"], [0, 1], [fraction], 0)
+
+
+def test_fractions_that_come_to_the_same_patients_are_one() -> None:
+    assert distinct_fractions([1.0, 0.001, 0.01, 0.02, 0.03, 0.04, 0.05], 69) == [0.03, 0.04, 1.0]
+    assert distinct_fractions([0.1, 1.0], 2) == [1.0]
+    assert distinct_fractions([0.1], 2) == []
 
 
 def test_one_patient_is_too_few() -> None:

@@ -91,7 +91,7 @@ def test_two_patients_leave_nobody_to_hold_out(cases):
 def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfig, tmp_path):
     config = validate(CurveConfig, {
         "data": discs.model_dump(), "task": {"name": "classify", "labels": ["Bright"]}, "augment": SMALL["augment"],
-        "train": {**SMALL["train"], "steps": 1}, "fractions": [0.05, 1.0], "seeds": 12,
+        "train": {**SMALL["train"], "steps": 1}, "fractions": [0.08, 1.0], "seeds": 12,
         "choice": {"lrs": [0.001, 0.01]},
         "arms": {"scratch": {"encoder": SMALL["encoder"]}, "given": {"encoder": SMALL["encoder"], "lr": 0.5}},
     }, "recipe")
@@ -99,7 +99,7 @@ def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfi
     points = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("points/*/*.json"))]
     told = {(point["arm"], point["fraction"]): point.get("lr") for point in points}
     assert told["scratch", 1.0] in (0.001, 0.01)
-    assert told["scratch", 0.05] == SMALL["train"]["optim"]["lr"], "two patients leave nobody to choose by"
+    assert told["scratch", 0.08] == SMALL["train"]["optim"]["lr"], "two patients leave nobody to choose by"
     assert told["given", 1.0] is None
     scores = [point["held_out_score"] for point in points if point["arm"] == "scratch" and point["fraction"] == 1]
     assert all(score is not None and math.isfinite(score) for score in scores)

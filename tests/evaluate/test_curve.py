@@ -340,6 +340,17 @@ def test_weights_under_another_key_or_preparation_are_refused(discs, tmp_path):
         refused(recipe(other, arms=arms), tmp_path / "both")
 
 
+def test_fractions_of_so_few_patients_that_they_come_to_the_same_are_left_out_and_told(discs, tmp_path, caplog):
+    arms = {"pixels": {"how": "pixels", "size": 6}}
+    run_curve(recipe(discs, arms=arms, fractions=[0.01, 0.08, 0.1, 0.25, 1.0], subgroup=None), tmp_path, 1, quiet)
+    assert dict(table(tmp_path, "points").select("fraction", "train_patients").unique().rows()) == {
+        0.08: 2, 0.25: 6, 1.0: 24}
+    assert json.loads((tmp_path / "curve.json").read_text())["fractions"] == [0.08, 0.25, 1.0]
+    assert "left out: the fractions 0.01, 0.1, which of so few labelled patients" in caplog.text
+    with pytest.raises(ConfigError, match="0.01, 0.02 come to less than two of 24 labelled training patients"):
+        Curve(recipe(discs, arms=arms, fractions=[0.01, 0.02], subgroup=None), tmp_path)
+
+
 def test_all_mistakes_of_the_arms_and_the_fractions_are_listed_at_once(discs):
     encoder = SMALL["encoder"]
     with pytest.raises(ConfigError) as caught:

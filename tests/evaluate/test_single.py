@@ -103,10 +103,11 @@ def test_a_finished_run_may_be_judged_by_study(classes, tmp_path):
     assert studies["case_id"].str.starts_with("s").all()
 
 
-@pytest.mark.parametrize("override", ["task.labels=[Vague]", "task={name: regress}", "encoder.widths=[9, 9]"])
+@pytest.mark.parametrize("override", ["task.labels=[Vague]", "task={name: regress}", "encoder.widths=[9, 9]",
+                                      "data.prepare.size=[12, 12]", "fraction=0.1", "train.steps=500"])
 def test_what_was_trained_cannot_be_judged_as_something_else(tuned, override):
     key = override.partition("=")[0]
-    with pytest.raises(ConfigError, match=f"{key} is a setting of training.*task.pool or task.scored_by"):
+    with pytest.raises(ConfigError, match=f"{key} cannot be given anew.*task.pool, task.scored_by"):
         evaluate_run(tuned, "test", [override])
 
 

@@ -105,6 +105,8 @@ def test_names_are_given_in_pairs():
     for text in ("Edema", "=Edema", "Edema="):
         with pytest.raises(ConfigError, match="'Pleural Effusion=Effusion'"):
             read_names([text])
+    with pytest.raises(ConfigError, match="--label names 'A' twice"):
+        read_names(["A=b", "A=c"])
 
 
 def table(sizes: dict[str | None, int]) -> pl.DataFrame:
