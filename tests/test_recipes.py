@@ -202,7 +202,6 @@ def test_every_mistake_is_told_at_once_with_the_nearest_key():
                                   "{name: gamma}"),
     ("encoder.blocks=[1,0,1,1]", "encoder.blocks.1: Input should be greater than 0 (got 0)"),
     ("encoder.blocks=[1,1,1,1,1]", "encoder.blocks: should have at most 4 items, not 5 (got [1, 1, 1, 1, 1])"),
-    ("encoder.blocks=[0]", "encoder.blocks.0: Input should be greater than 0 (got 0)"),
     ("augment.size=64", "augment.size: should be a list, in brackets (got 64)"),
     ("train=5", "train: should be a mapping, {key: value} (got 5)"),
     ("objective={name: jigsaw, grid: x}", "objective.grid: Input should be a valid integer, unable to parse string as "

@@ -365,6 +365,14 @@ def test_all_mistakes_of_the_arms_and_the_fractions_are_listed_at_once(discs):
         assert part in told
 
 
+def test_fractions_out_of_range_are_not_called_too_few(discs):
+    with pytest.raises(ConfigError) as caught:
+        recipe(discs, fractions=[0, 2])
+    assert "fractions.0" in str(caught.value)
+    assert "fractions.1" in str(caught.value)
+    assert "at least 1 item" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("changes", "told"), [
     ({"task": {"name": "segment"}}, "arms frozen, random, pixels: only finetuned arms can segment"),
     ({"fractions": [0.5, 0.5]}, "name one twice"),
