@@ -142,7 +142,7 @@ class CurveConfig(Config):
         linear = [name for name, arm in self.arms.items() if arm.how != "finetune"]
         if linear and self.task.name == "segment":
             raise ValueError(f"arms {', '.join(linear)}: only finetuned arms can segment; use how: finetune")
-        if len(set(self.fractions)) < len(self.fractions):
+        if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):  # as in the names of points
             raise ValueError(f"fractions {self.fractions} name one twice")
         return self
 

@@ -47,15 +47,16 @@ def label_multiplier(fractions: Sequence[float], arm: np.ndarray, baseline: np.n
 
     Above 1 the arm saves labels: 2 means that the baseline needs twice as many. Two ends are bounds, not estimates:
     inf says "more than F/f" with F the largest fraction (the baseline never got there), and f0/f with f0 the smallest
-    fraction says "at most f0/f" (the baseline was there, or better, from its first point on).
+    fraction says "at most f0/f" (the baseline was there, or better, from its first point on). Where the baseline's own
+    score at f is the arm's or better, f' is f at most, however the monotone curve smooths it.
 
     Args:
         fractions: (F,) rising.
         arm, baseline: (..., F), higher is better.
     """
     rising = monotone(baseline)
-    reached = [reach(fractions, rising, arm[..., index]) for index in range(len(fractions))]
-    return np.stack(reached, axis=-1) / np.asarray(fractions)
+    reached = np.stack([reach(fractions, rising, arm[..., index]) for index in range(len(fractions))], axis=-1)
+    return np.where(arm <= baseline + REACHED, np.minimum(reached, fractions), reached) / np.asarray(fractions)
 
 
 def joint_draws(bootstrap: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -57,7 +57,8 @@ def multiplier(value: float | None, fraction: float, fractions: Sequence[float])
     if value is None or math.isnan(value):
         return MISSING
     if math.isinf(value):
-        return f"> {max(fractions) / fraction:.3g}×"
+        most = max(fractions) / fraction
+        return f"> {most:.3g}×" if most < 1000 else f"> {most:.0f}×"
     bound = "≤ " if math.isclose(value * fraction, min(fractions), rel_tol=1e-6) else ""
     return f"{bound}{value:.2g}×" if value < 10 else f"{bound}{value:.0f}×"
 

@@ -376,6 +376,7 @@ def test_fractions_out_of_range_are_not_called_too_few(discs):
 @pytest.mark.parametrize(("changes", "told"), [
     ({"task": {"name": "segment"}}, "arms frozen, random, pixels: only finetuned arms can segment"),
     ({"fractions": [0.5, 0.5]}, "name one twice"),
+    ({"fractions": [0.5, 0.5000001]}, "name one twice"),
     ({"fractions": []}, "fractions"),
     ({"protocol": {"name": "cross_validation", "folds": 1}}, "folds"),
     ({"protocol": {"name": "holdout", "judge": []}}, "judge"),

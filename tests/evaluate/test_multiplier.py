@@ -43,7 +43,14 @@ def test_a_baseline_that_dips_is_smoothed_first():
 def test_a_baseline_that_only_falls_gives_no_saving_but_bounds():
     falling = np.array([0.8, 0.7, 0.6])
     assert label_multiplier(FRACTIONS, np.array([0.75, 0.69, 0.7]), falling).tolist() == [
-        math.inf, pytest.approx(0.1), pytest.approx(0.01)]
+        1, pytest.approx(0.1), pytest.approx(0.01)]
+
+
+def test_no_arm_that_is_not_better_saves_a_label_whatever_the_baseline_does_later():
+    dipping = np.array([0.60, 0.70, 0.65])
+    assert (label_multiplier(FRACTIONS, dipping, dipping) <= 1).all()
+    assert label_multiplier(FRACTIONS, np.array([0.6, 0.69, 0.65]), dipping)[1] <= 1
+    assert label_multiplier(FRACTIONS, np.array([0.6, 0.71, 0.65]), dipping)[1] == math.inf
 
 
 def test_monotone_is_isotonic_regression():
