@@ -43,6 +43,7 @@ def worker_pool(workers: int, initializer: Callable[..., None], *initargs: objec
                            remedy="run the same command again, with fewer --workers or a smaller batch; what is done "
                                   "is kept. A script of your own needs `if __name__ == \"__main__\":`") from None
         except Exception:
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
         except BaseException:  # the pool would wait for the jobs at hand, and a finetuning takes minutes
             for worker in set(active_children()) - others:
@@ -79,21 +80,17 @@ def _until_one_dies(
     dead: list[Job] = []
     with worker_pool(workers, _one_thread) as pool:
         pool.submit(_nothing).result()  # where a worker cannot even start, no job is to blame
-        try:
-            while True:
-                for job in islice(jobs, 0 if dead else ahead - len(waiting)):
-                    waiting[_submit(pool, function, job)] = job
-                if not waiting:
-                    return dead
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    job = waiting.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool):
-                        dead.append(job)
-                    else:
-                        yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while True:
+            for job in islice(jobs, 0 if dead else ahead - len(waiting)):
+                waiting[_submit(pool, function, job)] = job
+            if not waiting:
+                return dead
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                job = waiting.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    dead.append(job)
+                else:
+                    yield future.result()
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> Future[Result]:

@@ -37,13 +37,8 @@ def _finished(curve: Curve, todo: list[Point], workers: int) -> Iterator[Point]:
         return
     threads = max(1, cores() // workers)
     with worker_pool(min(workers, len(todo)), _open_in_worker, curve, threads) as pool:
-        jobs = [pool.submit(_point_in_worker, point) for point in todo]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
+        for job in as_completed([pool.submit(_point_in_worker, point) for point in todo]):
+            yield job.result()
 
 
 def _longest_first(points: list[Point]) -> list[Point]:

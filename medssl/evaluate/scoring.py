@@ -10,6 +10,7 @@ regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are s
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.metrics.segment import SurfaceDistances
 from medssl.rng import stream
 from medssl.tasks import TaskConfig
+
+log = logging.getLogger(__name__)
 
 TaskKind = Literal["classify", "segment", "regress"]
 
@@ -82,6 +85,14 @@ def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
     rows = [predictions.with_columns(name=pl.col("name") + f"{BELOW}{bound:g}", prediction=-pl.col("prediction"),
                                      target=(pl.col("target") < bound).cast(pl.Float64)) for bound in bounds]
     return pl.concat([predictions, *rows])
+
+
+def tell_undefined(task: TaskKind, predictions: pl.DataFrame, among: str = "those judged") -> None:
+    """Warns of findings and bounds (`with_bounds`) of which no AUROC is defined."""
+    told_apart = pl.lit(task == "classify") | pl.col("name").str.contains(BELOW, literal=True)
+    classes = predictions.filter(told_apart).group_by("name").agg(pl.col("target").n_unique())
+    if lacking := classes.filter(pl.col("target") < 2)["name"].sort().to_list():
+        log.warning(f"no AUROC of {', '.join(lacking)}: {among} are all on one side")
 
 
 def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:

@@ -178,6 +178,8 @@ def test_a_regression_predicts_in_the_labels_unit(discs, tmp_path):
     assert predict_run(out, discs.manifest)["prediction"].mean() == pytest.approx(5, abs=1.5)
     rows = {row["metric"]: row["mean"] for row in evaluate_run(out, "test", []).scores}
     assert {"mae", "rmse", "r2"} <= rows.keys()
+    asked = {row["metric"] for row in evaluate_run(out, "test", ["task.below=[5]"]).scores}
+    assert {metric for metric in asked - rows.keys() if metric.endswith("Radius < 5")}
 
 
 def test_a_probe_of_a_fresh_encoder_is_the_same_every_time(discs):

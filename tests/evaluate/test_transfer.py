@@ -20,7 +20,7 @@ from medssl.evaluate.transfer import in_our_names, read_names
 from medssl.metrics.classify import auroc
 from medssl.models import build_encoder
 from medssl.models.cnn import UNetEncoder
-from medssl.tasks import Classify, build_task
+from medssl.tasks import Classify, Regress, build_task
 from medssl.train.finetune import FinetuneConfig, finetune
 
 TRAIN = {**SMALL["train"], "steps": 60, "optim": {"lr": 0.02}}
@@ -134,6 +134,17 @@ def test_each_group_is_judged_on_its_own_and_small_ones_not_at_all():
         assert row["low"] < row["mean"] < row["high"] or row["high"] == 1
         assert row["cases"] == 2 * row["patients"]
     assert found.filter(group="others")["metric"].to_list() == [None]
+
+
+def test_findings_and_bounds_that_cannot_be_judged_are_named(caplog):
+    predictions = table({"female": 20, "male": 12}).with_columns(
+        target=pl.when(pl.col("attr.sex") == "male").then(0.0).otherwise("target"))
+    scores_by_group(Classify.Config(labels=("Edema",)), predictions, "sex")
+    scores_by_group(Regress.Config(label="Edema", below=(0.5, 7)), predictions, "sex")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no AUROC of Edema: the judged of male are all on one side",
+        "no AUROC of Edema < 7: the judged of female are all on one side",
+        "no AUROC of Edema < 0.5, Edema < 7: the judged of male are all on one side"]
 
 
 def test_numbers_are_judged_in_bands():
