@@ -51,14 +51,17 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm
     from medssl.train.bar import Bar
     from medssl.train.finetune import finetune as run
     from medssl.train.launch import launch
+    from medssl.train.together import open_together
 
     config, folder = load_recipe(recipe, "finetune", overrides), out or run_folder(recipe)
     if slurm:
         print(write_job(folder, slurm, _words("finetune", recipe, overrides, folder)))
         return
-    with (launch(config.train.devices, config.train.strategy) as world,
-          Bar("finetune", config.train.steps, quiet=not world.is_first) as progress):
-        run(config, folder, progress, world)
+    with launch(config.train.devices, config.train.strategy) as world:
+        with Bar("prepare", quiet=not world.is_first) as progress:
+            data = open_together(world, config.data, progress)
+        with Bar("finetune", config.train.steps, quiet=not world.is_first) as progress:
+            run(config, folder, progress, world, data)
     if world.is_first:
         print(folder)
 

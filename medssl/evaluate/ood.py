@@ -23,6 +23,7 @@ from medssl.metrics.ood import energy, fpr_at_95, neighbour_distance, unsure
 from medssl.models.start import open_start
 from medssl.rng import stream
 from medssl.tasks import LabelledModel
+from medssl.train.bar import Bar
 from medssl.train.build import refuse_seen
 from medssl.train.features import mean_over_boxes
 from medssl.train.finetune import FinetuneConfig
@@ -49,7 +50,8 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
     if config.task.name != "classify":
         raise ConfigError(f"{run} is a {config.task.name} run, which gives no probabilities of classes",
                           expected="a finetuned classification", remedy="finetune one with task.name=classify")
-    other = open_data(config.data.model_copy(update={"manifest": manifest, "where": {}}))
+    with Bar("prepare") as progress:
+        other = open_data(config.data.model_copy(update={"manifest": manifest, "where": {}}), progress)
     if other.channels != data.channels or other.dims != data.dims:
         raise ConfigError(f"The cases of {manifest} have {other.channels} channels and {other.dims} axes",
                           expected=f"{data.channels} and {data.dims}, as {run} learnt from",

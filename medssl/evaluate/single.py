@@ -28,6 +28,7 @@ from medssl.models.start import open_start
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, Classify, LabelledModel, TaskConfig
 from medssl.tasks.saved import SavedModel
+from medssl.train.bar import Bar
 from medssl.train.build import fitted_encoder, refuse_seen, start_from, tell_account
 from medssl.train.features import pooled_features
 from medssl.train.finetune import FinetuneConfig, label_fractions
@@ -212,7 +213,8 @@ def open_finetuned(run: Path, overrides: list[str],
                           expected="a manifest of cases", remedy="give it with --manifest theirs.parquet, or where a "
                           "command has no such option as data.manifest=theirs.parquet")
     config = validate(FinetuneConfig, recipe, f"{run}" if run.is_file() else f"{run}/recipe.yaml")
-    data = open_data(config.data, skips=skips)
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress, skips)
     if saved.encoder.channels != data.channels:
         raise ConfigError(f"The cases have {data.channels} channels",
                           expected=f"{saved.encoder.channels}, as {run} learnt from",

@@ -61,14 +61,16 @@ class FinetuneConfig(Config):
 
 
 def finetune(
-    config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None, world: World | None = None
+    config: FinetuneConfig, out: Path, progress: Callable[..., None] | None = None, world: World | None = None,
+    data: Data | None = None,
 ) -> Path:
     """Trains on a fraction of the labelled training patients and leaves a run folder; a finished one is left alone.
 
     world: the processes that do it together, where the caller has launched them already.
+    data: the opened `config.data`, where the caller has it already.
     """
     world = world or launch(config.train.devices, config.train.strategy)
-    data = open_together(world, config.data)
+    data = data or open_together(world, config.data)
     labelled = TASKS[config.task.name].labelled(config.task, data.training)
     patients = label_fractions(config.task, labelled, [config.fraction], config.seed)[config.fraction]
     with held_by_first(world, out):
