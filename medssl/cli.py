@@ -59,7 +59,7 @@ def main() -> None:
         _end(f"{error.filename or 'a file'}: {error.strerror or error}. "
              "Remedy: see that the path is right, may be written to, and that its disk has room.", 1)
     except (_Interrupted, KeyboardInterrupt) as interrupted:
-        _end("interrupted; the same command goes on from what is finished and the last checkpoint",
+        _end("interrupted; the same command goes on from whatever was finished, and a training from its checkpoint",
              128 + next(iter(interrupted.args), signal.SIGINT))
 
 

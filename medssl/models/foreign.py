@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,7 +119,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         if zipfile.is_zipfile(file):
             require_no_bomb(file)
         # A Namespace, which research code puts beside its weights, is a bag of values and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol; what cannot be read is refused below
             loaded = torch.load(file, weights_only=True, map_location="cpu")
     except (RunError, PermissionError, MemoryError):
         raise
