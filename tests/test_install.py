@@ -33,7 +33,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _make(clone: Path, *arguments: str) -> str:
-    own = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS")}
+    own = {name: value for name, value in os.environ.items()
+           if name not in ("VIRTUAL_ENV", "PYTHONPATH") and not name.startswith(("MAKE", "MFLAGS"))}  # of make test-all
     done = subprocess.run(["make", f"PYTHON={sys.base_prefix}/bin/python3", *arguments], cwd=clone, env=own,
                           capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -43,7 +43,7 @@ def worker_pool(workers: int, initializer: Callable[..., None], *initargs: objec
                            remedy="run the same command again, with fewer --workers or a smaller batch; what is done "
                                   "is kept. A script of your own needs `if __name__ == \"__main__\":`") from None
         except Exception:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
         except BaseException:  # the pool would wait for the jobs at hand, and a finetuning takes minutes
             for worker in set(active_children()) - others:
