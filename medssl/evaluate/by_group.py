@@ -6,7 +6,7 @@ import polars as pl
 
 from medssl.data.groups import FEWEST, grouped
 from medssl.errors import ConfigError
-from medssl.evaluate.scoring import tell_undefined, with_bounds, with_intervals
+from medssl.evaluate.scoring import scores_of_one
 from medssl.tasks import TaskConfig
 
 BY_GROUP = {"group": pl.String, "patients": pl.Int64, "cases": pl.Int64, "metric": pl.String, "mean": pl.Float64,
@@ -35,11 +35,7 @@ def scores_by_group(task: TaskConfig, predictions: pl.DataFrame, by: str) -> pl.
     for group in groups.unique().sort():
         part = predictions.filter(groups == group)
         patients, cases = part["patient_id"].n_unique(), part["case_id"].n_unique()
-        found = []
-        if patients >= FEWEST:
-            bounded = with_bounds(task, part)
-            tell_undefined(task.name, bounded, f"the judged of {group}")
-            found = with_intervals(task.name, bounded)
+        found = scores_of_one(task, part, f"the judged of {group}") if patients >= FEWEST else []
         told = found or [{"metric": None, "mean": None, "low": None, "high": None}]
         rows += [{"group": group, "patients": patients, "cases": cases, **each} for each in told]
     return pl.DataFrame(rows, schema=BY_GROUP)

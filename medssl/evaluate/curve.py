@@ -22,7 +22,7 @@ from medssl.data.split import cross_validation
 from medssl.errors import ConfigError, ManifestError
 from medssl.evaluate.choice import ChoiceConfig
 from medssl.evaluate.studies import to_be_judged
-from medssl.files import whole, write_whole
+from medssl.files import write_table, write_whole
 from medssl.models import EncoderConfig
 from medssl.models.start import open_start
 from medssl.tasks import TASKS, TaskConfig
@@ -308,10 +308,9 @@ class Curve:
                 "subset": subset_digest(labelled["patient_id"]), "seconds": round(seconds, 2), **chosen}
         path = self.out / "points" / f"{point.stem}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as draft:
-            predictions.with_columns(pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"),
-                                     pl.lit(point.seed).alias("seed"), pl.lit(point.fold).alias("fold"),
-                                     pl.lit(point.pretraining).alias("pretraining")).write_parquet(draft)
+        write_table(path, predictions.with_columns(
+            pl.lit(point.arm).alias("arm"), pl.lit(point.fraction).alias("fraction"), pl.lit(point.seed).alias("seed"),
+            pl.lit(point.fold).alias("fold"), pl.lit(point.pretraining).alias("pretraining")))
         write_whole(path.with_suffix(".json"), json.dumps(told))
 
     def _folds(self) -> list[CurveFold]:

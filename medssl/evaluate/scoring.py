@@ -87,7 +87,7 @@ def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([predictions, *rows])
 
 
-def tell_undefined(task: TaskKind, predictions: pl.DataFrame, among: str = "those judged") -> None:
+def tell_undefined(task: TaskKind, predictions: pl.DataFrame, among: str) -> None:
     """Warns of findings and bounds (`with_bounds`) of which no AUROC is defined."""
     told_apart = pl.lit(task == "classify") | pl.col("name").str.contains(BELOW, literal=True)
     classes = predictions.filter(told_apart).group_by("name").agg(pl.col("target").n_unique())
@@ -126,6 +126,13 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
             rows.append({"metric": metric, "mean": mean, "low": low if low is None else min(low, mean),
                          "high": high if high is None else max(high, mean)})
     return rows
+
+
+def scores_of_one(task: TaskConfig, predictions: pl.DataFrame, among: str = "those judged") -> list[dict]:
+    """`with_intervals` for what one model predicted, bounds included; names that cannot be judged are told."""
+    bounded = with_bounds(task, predictions)
+    tell_undefined(task.name, bounded, among)
+    return with_intervals(task.name, bounded)
 
 
 def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:

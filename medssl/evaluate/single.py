@@ -19,7 +19,7 @@ from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
-from medssl.evaluate.scoring import tell_undefined, with_bounds, with_intervals
+from medssl.evaluate.scoring import scores_of_one, with_intervals
 from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
 from medssl.files import write_table
@@ -67,7 +67,7 @@ def probe_run(config: FinetuneConfig, split: str) -> list[dict]:
     features = [pooled_features(encoder, data, part, config.augment, config.train.precision)
                 for part in (cases, judged)]
     predictions = probe(config.task, features[0], cases, features[1], judged)
-    return _scores(config.task, predictions)
+    return scores_of_one(config.task, predictions)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
     folder = _beside(run)
     write_table(folder / "predictions.parquet", predictions)
-    found = _scores(config.task, predictions)
+    found = scores_of_one(config.task, predictions)
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
@@ -129,13 +129,7 @@ def evaluate_elsewhere(
     folder = _beside(run) / "transfer" / data.manifest.card.name
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "predictions.parquet", predictions)
-    return Judged(folder, model.task.config, predictions, _scores(model.task.config, predictions))
-
-
-def _scores(task: TaskConfig, predictions: pl.DataFrame) -> list[dict]:
-    bounded = with_bounds(task, predictions)
-    tell_undefined(task.name, bounded)
-    return with_intervals(task.name, bounded)
+    return Judged(folder, model.task.config, predictions, scores_of_one(model.task.config, predictions))
 
 
 def _beside(run: Path) -> Path:

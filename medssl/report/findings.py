@@ -13,7 +13,7 @@ from medssl import __version__
 from medssl.data.checks import Finding, finding_table
 from medssl.data.manifest import Manifest
 from medssl.errors import ConfigError
-from medssl.files import write_whole
+from medssl.files import write_table, write_whole
 from medssl.report.cohort import shares, spreads
 from medssl.report.layout import environment
 from medssl.report.thumbnail import thumbnail
@@ -87,7 +87,7 @@ def write_findings(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page, mode=0o600)
     table = out.with_suffix(".csv")
-    write_whole(table, finding_table(findings).write_csv(), mode=0o600)
+    write_table(table, finding_table(findings), mode=0o600)
     return out, table
 
 
