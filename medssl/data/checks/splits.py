@@ -43,7 +43,7 @@ def sizes(manifest: Manifest) -> Iterator[Finding]:
 
 def kinds(manifest: Manifest) -> Iterator[Finding]:
     """Images, volumes and clips in one manifest, of which a recipe takes one kind."""
-    counts = manifest.cases.group_by("kind").len().sort("len", descending=True).rows()
+    counts = manifest.cases.group_by("kind").len().sort(-pl.col("len").cast(pl.Int64), "kind").rows()
     if len(counts) > 1:
         told = ", ".join(f"{count} {kind}(s)" for kind, count in counts)
         yield Finding("warning", f"cases of several kinds: {told}", "one kind, since a recipe takes one",
@@ -61,7 +61,7 @@ def masks(manifest: Manifest) -> Iterator[Finding]:
     if bare.height:
         yield Finding("note", f"{bare.height} of {len(manifest)} cases have no mask",
                       remedy="they serve pretraining only", cases=bare["case_id"].to_list())
-    for name, masked in manifest.cases.group_by("split").agg(pl.col("has_mask").any()).rows():
+    for name, masked in manifest.cases.group_by("split").agg(pl.col("has_mask").any()).sort("split").rows():
         if not masked:
             yield Finding("warning", f"no case in {name} has a mask", "masks to learn from and to judge by",
                           "add them, or change the card's `split`")
