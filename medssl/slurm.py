@@ -41,7 +41,8 @@ def write_array(folder: Path, shares: int, command: Sequence[str]) -> Path:
 # Add what your cluster asks for (--partition, --gres=gpu:1, --cpus-per-task, --time) here or to sbatch. Then
 #   job=$(sbatch --parsable {name}.sbatch)
 #   sbatch --dependency=afterok:$job --wrap "bash {name}.sbatch"
-# A task that was stopped goes on when it is submitted again.
+# A task that was stopped goes on when it is submitted again; give --time for a whole share, since the job that
+# concludes starts only when all have ended well.
 """, f"""\
 command=({_called(command)})
 if [ -n "${{SLURM_ARRAY_TASK_ID:-}}" ]; then
@@ -56,7 +57,8 @@ def _write(folder: Path, name: str, options: Sequence[str], remarks: str, body: 
                                                          "--requeue --open-mode=append"])
     script = folder / f"{name}.sbatch"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(script, f"#!/bin/bash\n{asked}{remarks}set -euo pipefail\ncd -- {shlex.quote(str(Path.cwd()))}\n{body}")
+    write_whole(script, f"#!/bin/bash\n{asked}{remarks}set -euo pipefail\ncd -- {shlex.quote(str(Path.cwd()))}\n{body}",
+                mode=0o600)
     return script
 
 

@@ -8,7 +8,9 @@ import io
 import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,18 @@ def test_gzip_that_hides_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "labels.csv.gz").write_bytes(gzip.compress(b"Path,Sick\n" + b"a.png,1\n" * (1 << 18)))
     with pytest.raises(ManifestError, match="holds more than 1 MiB"):
         read_table(tmp_path / "labels.csv.gz")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, *(partial(zlib.compress, level=level) for level in (0, 1, 6, 9))],
+                         ids=["gzip", "zlib 0", "zlib 1", "zlib 6", "zlib 9"])
+def test_a_table_that_is_packed_under_another_name_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes]):
+    table = tmp_path / "labels.csv"
+    table.write_bytes(pack(b"case_id,Sick\n" + b"a,1\n" * 9))
+    with pytest.raises(ManifestError, match="packed, though its name does not say so"):
+        read_table(table)
+    (tmp_path / "labels.manifest.json").write_text("{}")
+    with pytest.raises(ManifestError, match="packed, though its name does not say so"):
+        Manifest.load(table)
 
 
 # ---------------------------------------------------------------------------------------------------------------- YAML

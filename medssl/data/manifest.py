@@ -25,6 +25,7 @@ from medssl.data.files import Files
 from medssl.data.parquet import read_parquet
 from medssl.data.skips import SKIPPED
 from medssl.data.split import SPLITS
+from medssl.data.table import table_text
 from medssl.errors import ManifestError
 from medssl.files import whole, write_whole
 from medssl.types import Case, Kind, Split
@@ -242,7 +243,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         if path.suffix == ".parquet":
             cases, told = read_parquet(path)
         else:
-            told, cases = json.loads(_sidecar(path).read_text()), pl.read_csv(path, infer_schema=False)
+            told, cases = json.loads(_sidecar(path).read_text()), pl.read_csv(table_text(path), infer_schema=False)
     except FileNotFoundError:
         raise ManifestError(f"{_sidecar(path)} is missing", expected="it beside the CSV file, with card and digest",
                             remedy="copy both, or " + remedy) from None

@@ -15,13 +15,15 @@ RESERVED = ("file:", "slices:", "part:", "fits:", "split:")
 """Columns that hold no text of the data set's own begin so (rows.py)."""
 MOST = 1 << 30
 """Bytes of a table's text: fifty times that of CheXpert."""
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and zlib begin, which polars would inflate without end, whatever the file is called."""
 BLANK = ["", "NA", "N/A", "nan", "NaN", "null", "None"]
 
 
 def read_table(path: Path) -> pl.DataFrame:
     """A CSV file, also .csv.gz, with every cell as text, exactly as written; blank cells and NA become null."""
     try:
-        text = _content(path)
+        text = table_text(path)
         header = text.partition(b"\n")[0].decode("utf-8-sig")
         separator = max(",;\t", key=header.count)
         frame = pl.read_csv(text, separator=separator, infer_schema=False, null_values=BLANK)
@@ -37,14 +39,18 @@ def read_table(path: Path) -> pl.DataFrame:
     return frame.with_columns(pl.all().str.strip_chars().replace(dict.fromkeys(BLANK)))
 
 
-def _content(path: Path) -> bytes:
-    """A table's text, inflated where its name says so; ManifestError where it is larger than a table may be."""
+def table_text(path: Path) -> bytes:
+    """A table's text, inflated where its name says so; ManifestError where it is larger than a table may be, or packed
+    though its name does not say so."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
         text = file.read(MOST + 1)
     if len(text) > MOST:
         raise ManifestError(f"The table {path} holds more than {MOST >> 20} MiB", expected="a table of cases",
                             remedy="see what it is; a table as large as that can be cut into several")
+    if text.startswith(_PACKED):
+        raise ManifestError(f"The table {path} is packed, though its name does not say so", remedy="unpack it",
+                            expected="text, or gzip in a file that ends in .csv.gz")
     return text
 
 

@@ -10,7 +10,7 @@ from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import HOW, Curve
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
-from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, with_bounds
+from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
 from medssl.files import write_table, write_whole
 from medssl.train.run import read_provenance
@@ -33,6 +33,9 @@ def conclude(curve: Curve) -> list[str]:
         pretraining=pl.lit(point.pretraining, pl.Int32)) for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
     judged = with_bounds(config.task, predictions)
+    for (fold,), part in judged.group_by("fold", maintain_order=True):
+        among = f"the judged of fold {fold + 1}" if len(curve.folds) > 1 else "those judged"
+        tell_unjudged(config.task.name, part, among)
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
             for metric, value in score_unit(config.task.name, with_bounds(config.task, table)).items()]
     scored = pl.DataFrame(rows, infer_schema_length=None)

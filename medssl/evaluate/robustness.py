@@ -23,7 +23,16 @@ from medssl.data.source import Data
 from medssl.errors import ConfigError
 from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corruption
 from medssl.evaluate.predict import predict
-from medssl.evaluate.scoring import DRAWS, PRIMARY, Rows, TaskKind, higher_is_better, primary_score
+from medssl.evaluate.scoring import (
+    DRAWS,
+    FEWEST_OF_A_CLASS,
+    PRIMARY,
+    Rows,
+    TaskKind,
+    higher_is_better,
+    primary_score,
+    rarest,
+)
 from medssl.evaluate.single import open_judged
 from medssl.files import write_table
 from medssl.metrics.intervals import patient_weights, percentiles
@@ -71,7 +80,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
 
 
 def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruptions: list[Corruption]) -> pl.DataFrame:
-    """The table, as SCHEMA; of a single patient without intervals.
+    """The table, as SCHEMA; without intervals of a single patient, or of fewer than FEWEST_OF_A_CLASS of a class.
 
     predictions: (1 + C S, R), of the clean cases, then of each corruption's severities in order.
     """
@@ -91,9 +100,9 @@ def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruption
     found += [(name, None, None, metric, None, None, None, *_interval(mean))
               for name, mean in (means | {EVERY: by_corruption.mean(axis=1)}).items()]
     table = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    if rows.patient.max() > 0:
+    if rows.patient.max() > 0 and rarest(task, rows).get(metric, FEWEST_OF_A_CLASS) >= FEWEST_OF_A_CLASS:
         return table
-    ends = [name for name in SCHEMA if name.endswith(("_low", "_high"))]  # one patient tells nothing of others
+    ends = [name for name in SCHEMA if name.endswith(("_low", "_high"))]
     return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ends)
 
 

@@ -35,9 +35,12 @@ RANGES = {"auroc": (0, 1), "auprc": (0, 1), "sensitivity": (0, 1), "ece": (0, 1)
           "dice": (0, 1), "hd95": (0, math.inf), "assd": (0, math.inf),
           "mae": (0, math.inf), "rmse": (0, math.inf), "r2": (-math.inf, 1)}
 SPECIFICITY = 0.9
+RANKING = ("auroc", "auprc", "sensitivity")
 LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
 DRAWS = 1000
 """Of test patients, for the interval of one model."""
+FEWEST_OF_A_CLASS = 5
+"""Patients with a finding, or without it, below which no interval is given: draws of so few are too much alike."""
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields
@@ -87,12 +90,41 @@ def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([predictions, *rows])
 
 
-def tell_undefined(task: TaskKind, predictions: pl.DataFrame, among: str) -> None:
-    """Warns of findings and bounds (`with_bounds`) of which no AUROC is defined."""
-    told_apart = pl.lit(task == "classify") | pl.col("name").str.contains(BELOW, literal=True)
-    classes = predictions.filter(told_apart).group_by("name").agg(pl.col("target").n_unique())
-    if lacking := classes.filter(pl.col("target") < 2)["name"].sort().to_list():
+def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None:
+    """Warns of what is left out: findings and bounds (`with_bounds`) of which no AUROC is defined, or no interval of
+    it, and distances that some cases lack (`comparable`)."""
+    predictions = predictions.unique(["case_id", "name"], maintain_order=True)
+    if task == "segment":
+        for distance in _partial(predictions):
+            has = predictions.filter(distance == MEASURE)["case_id"]
+            bare = predictions.filter(~pl.col("case_id").is_in(has.implode()))["case_id"].unique().sort()
+            if 0 < len(bare) < predictions["case_id"].n_unique():
+                log.warning(f"no {distance} at all: {len(bare)} cases of {among} have none, {bare[0]} first, since "
+                            "their files do not say their spacing; leave them out to have it of the others")
+        return
+    counts = _rarer_class(task, Rows.of(predictions))
+    if lacking := [name for name, count in counts.items() if count == 0]:
         log.warning(f"no AUROC of {', '.join(lacking)}: {among} are all on one side")
+    if rare := [name for name, count in counts.items() if 0 < count < FEWEST_OF_A_CLASS]:
+        log.warning(f"no interval of the AUROC of {', '.join(rare)}, nor of a mean with it: fewer than "
+                    f"{FEWEST_OF_A_CLASS} patients of {among} are on one side")
+
+
+def rarest(task: TaskKind, rows: Rows) -> dict[str, int]:
+    """By each metric that tells two classes apart, the patients of the rarer one, the fewest over the names that it is
+    a mean of."""
+    if task == "segment":
+        return {}
+    counts = {name: count for name, count in _rarer_class(task, rows).items() if count}
+    alone = {f"auroc/{name}": count for name, count in counts.items()}
+    of_all = dict.fromkeys(RANKING, min(counts.values())) if task == "classify" and counts else {}
+    return of_all | alone
+
+
+def _rarer_class(task: TaskKind, rows: Rows) -> dict[str, int]:
+    names = [name for name in sorted(set(rows.name)) if task == "classify" or BELOW in name]
+    return {name: min(len(set(rows.patient[(rows.name == name) & (rows.target == side)])) for side in (0, 1))
+            for name in names}
 
 
 def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
@@ -102,27 +134,32 @@ def comparable(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     """
     if task != "segment":
         return predictions
+    return predictions.filter(~MEASURE.is_in(_partial(predictions)))
+
+
+def _partial(predictions: pl.DataFrame) -> list[str]:
     counts = dict(predictions.group_by(MEASURE.alias("measure")).len().iter_rows())
-    partial = [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
-    return predictions.filter(~MEASURE.is_in(partial))
+    return [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
 
 
 def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
-    Metrics that are undefined, as where a class is absent, are left out. A single patient tells nothing of others: low
-    and high are None. Redrawn patients are fewer different ones, by which an ECE grows: an interval is widened to hold
-    its own point."""
+    Metrics that are undefined, as where a class is absent, are left out. A single patient tells nothing of others, nor
+    do fewer than FEWEST_OF_A_CLASS of a class: low and high are None. Redrawn patients are fewer different ones, by
+    which an ECE grows: an interval is widened to hold its own point."""
     predictions = comparable(task, predictions)
     judged = Rows.of(predictions)
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
     patients = np.arange(judged.patient.max() + 1)
     counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
     point, drawn = score(task, judged, values), score(task, judged, values, counts)
+    backed = rarest(task, judged)
     rows = []
     for metric, draws in drawn.items():
         mean = float(point[metric][0, 0])
         if np.isfinite(mean):
-            low, high = percentiles(draws[:, 0]) if len(patients) > 1 else (None, None)
+            is_told = len(patients) > 1 and backed.get(metric, FEWEST_OF_A_CLASS) >= FEWEST_OF_A_CLASS
+            low, high = percentiles(draws[:, 0]) if is_told else (None, None)
             rows.append({"metric": metric, "mean": mean, "low": low if low is None else min(low, mean),
                          "high": high if high is None else max(high, mean)})
     return rows
@@ -131,7 +168,7 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
 def scores_of_one(task: TaskConfig, predictions: pl.DataFrame, among: str = "those judged") -> list[dict]:
     """`with_intervals` for what one model predicted, bounds included; names that cannot be judged are told."""
     bounded = with_bounds(task, predictions)
-    tell_undefined(task.name, bounded, among)
+    tell_unjudged(task.name, bounded, among)
     return with_intervals(task.name, bounded)
 
 

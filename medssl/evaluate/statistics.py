@@ -12,7 +12,7 @@ from medssl.data.groups import FEWEST, grouped
 from medssl.errors import RunError
 from medssl.evaluate.multiplier import joint_draws, label_multiplier
 from medssl.evaluate.resample import Scores, resample
-from medssl.evaluate.scoring import RANGES, TaskKind, family, higher_is_better
+from medssl.evaluate.scoring import FEWEST_OF_A_CLASS, RANGES, TaskKind, family, higher_is_better, tell_unjudged
 from medssl.evaluate.verdict import verdict
 from medssl.metrics.intervals import Interval, over_patients_and_seeds
 from medssl.rng import stream
@@ -71,14 +71,15 @@ def summary(scores: Scores, experiment: Experiment) -> pl.DataFrame:
 
     The mean over seeds, pretrainings and folds with its 95 % interval for new patients, new label seeds and, where
     there are several, new pretrainings (`metrics.intervals.over_patients_and_seeds`), clipped to the metric's range.
-    Null where a metric is undefined (a class is absent in every fold); low and high are null too with one seed, where
-    no interval would be honest.
+    Null where a metric is undefined (a class is absent in every fold); low and high are null too where no interval
+    would be honest: with one seed, and where a fold has fewer than FEWEST_OF_A_CLASS patients of a class.
     """
     rows = []
     for metric, point in scores.point.items():
         for a, arm in enumerate(scores.arms):
             for f, fraction in enumerate(scores.fractions):
-                found = _interval(scores, point[a, f], scores.bootstrap[metric][:, a, f], RANGES[family(metric)])
+                found = _interval(scores, metric, point[a, f], scores.bootstrap[metric][:, a, f],
+                                  RANGES[family(metric)])
                 rows.append((arm, fraction, experiment.train_patients.get(fraction), metric, *_shown(found),
                              len(scores.seeds), scores.folds, scores.patients, scores.cases, scores.pretrainings[arm]))
     return pl.DataFrame(rows, schema=SUMMARY, orient="row")
@@ -92,7 +93,7 @@ def comparison(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     p, p_holm: of the t test that it is 0, alone and corrected by Holm's method over the fractions of one arm and metric
         (Scandinavian Journal of Statistics 6, 1979). Several arms or metrics are not corrected for each other.
     multiplier: see `multiplier.label_multiplier`, where inf and the lowest fraction are explained; its interval is the
-        2.5 and 97.5 percentiles of `multiplier.joint_draws`, null with one seed.
+        2.5 and 97.5 percentiles of `multiplier.joint_draws`, null where no interval is given.
     Metrics that are undefined are left out.
     """
     defined = [metric for metric, point in scores.point.items() if not np.isnan(point).any()]
@@ -119,6 +120,7 @@ def in_subgroups(
         part = predictions.filter(groups == group)
         if part["patient_id"].n_unique() < FEWEST:
             continue
+        tell_unjudged(experiment.task, part, f"the judged of {group}")
         scores = resampled(part, experiment)
         for tables, table in zip(found, (summary(scores, experiment), comparison(scores, experiment)), strict=True):
             tables.append(table.select(pl.lit(group).alias(by), pl.all()))
@@ -150,7 +152,7 @@ def _compared(scores: Scores, metric: str, arm: str, baseline: str, rng: np.rand
     """Rows of `comparison`, a fraction each."""
     sign = 1 if higher_is_better(metric) else -1
     (ours, our_draws), (theirs, their_draws) = (scores.at(metric, name) for name in (arm, baseline))
-    found = [_interval(scores, sign * (ours[f] - theirs[f]), sign * (our_draws[:, f] - their_draws[:, f]))
+    found = [_interval(scores, metric, sign * (ours[f] - theirs[f]), sign * (our_draws[:, f] - their_draws[:, f]))
              for f in range(len(scores.fractions))]
     p = np.array([interval.p_value() for interval in found])
     times = label_multiplier(scores.fractions, sign * ours.mean(axis=(-2, -1)), sign * theirs.mean(axis=(-2, -1)))
@@ -172,10 +174,12 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def _interval(scores: Scores, point: np.ndarray, bootstrap: np.ndarray,
+def _interval(scores: Scores, metric: str, point: np.ndarray, bootstrap: np.ndarray,
               clip: tuple[float, float] | None = None) -> Interval | None:
     if np.isnan(point).any():
         return None
+    if scores.rarest.get(metric, FEWEST_OF_A_CLASS) < FEWEST_OF_A_CLASS:
+        return Interval.unknown(float(point.mean()))
     return over_patients_and_seeds(point, bootstrap, patients=scores.patients, strata=scores.folds, clip=clip)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from medssl.evaluate.scoring import PRIMARY, higher_is_better
+from medssl.evaluate.scoring import FEWEST_OF_A_CLASS, PRIMARY, higher_is_better
 
 if TYPE_CHECKING:
     from medssl.evaluate.statistics import Experiment
@@ -93,7 +93,7 @@ class Teller:
         return lines
 
     def warnings(self) -> list[str]:
-        return [*self._strangers(), *self._few_seeds()]
+        return [*self._strangers(), *self._few_seeds(), *self._few_patients()]
 
     def _strangers(self) -> list[str]:
         if not self.experiment.strangers:
@@ -111,6 +111,12 @@ class Teller:
             return [f"Only {seeds} label seeds stand behind this. Three or four seeds can mislead, whatever their "
                     f"intervals say: run {ENOUGH_SEEDS} before a claim."]
         return []
+
+    def _few_patients(self) -> list[str]:
+        if self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
+            return []
+        return [f"Fewer than {FEWEST_OF_A_CLASS} judged patients (of a fold) have some finding, or lack it: no "
+                "interval is given and nothing is claimed. Judge more patients, or leave that finding out."]
 
     def _saved(self, better: list[dict]) -> str:
         test = better[0]

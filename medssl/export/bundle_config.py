@@ -33,7 +33,7 @@ def inference(told: dict[str, Any]) -> dict[str, Any]:
         "inputs": ["scan.nii.gz" if is_volume else "picture.png"],
         "output": "predictions.json",
         "names": output["names"],
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "device": "$torch.device('cpu')",
         "preparation": "$torch.jit.load(str(Path(@bundle_root) / 'models/preparation.ts'))",
         "network_def": "$torch.jit.load(str(Path(@bundle_root) / 'models/model.ts'), map_location=@device).eval()",
         **({} if is_volume else plain),

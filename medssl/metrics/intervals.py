@@ -29,6 +29,10 @@ class Interval:
     dof: float
     error: float
 
+    @staticmethod
+    def unknown(mean: float) -> Interval:
+        return Interval(mean, -math.inf, math.inf, 0.0, math.inf)
+
     def p_value(self) -> float:
         """Two-sided p of the t test that the true mean is 0; 1 where no interval can be given."""
         if self.dof == 0 or abs(self.mean) < ROUNDING:
@@ -106,7 +110,7 @@ def over_patients_and_seeds(scores: ArrayLike, bootstrap: ArrayLike, *, patients
     mean, seeds = float(scores.mean()), len(scores)
     patient_dof = math.inf if patients is None else patients - strata
     if seeds < 2 or patient_dof < 1:
-        return _clipped(Interval(mean, -math.inf, math.inf, 0.0, math.inf), clip)
+        return _clipped(Interval.unknown(mean), clip)
     scores, bootstrap = scores.reshape(seeds, -1), bootstrap.reshape(len(bootstrap), -1)
     from_patients = float(bootstrap.mean(axis=1).var(ddof=1)) * (1 if patients is None else patients / patient_dof)
     parts = [(from_patients, patient_dof)]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from medssl.evaluate.verdict import ENOUGH_SEEDS
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
 from medssl.report.checklist import YOURS, seen_by_pretraining
 from medssl.report.tables import Curve
-
-FEW_SEEDS = 10
 
 
 def model_card(curve: Curve) -> Table:
@@ -64,8 +63,8 @@ def _scores(curve: Curve) -> list[str]:
 def _caveats(curve: Curve) -> list[str]:
     rows = curve.summary
     told = [f"{words.span(rows['test_patients'])} patients of one set: another hospital was not tried."]
-    if rows["seeds"].max() < FEW_SEEDS:
-        told.append(f"{words.span(rows['seeds'])} label seeds; {FEW_SEEDS} or more are needed before a claim.")
+    if rows["seeds"].max() < ENOUGH_SEEDS:
+        told.append(f"{words.span(rows['seeds'])} label seeds; {ENOUGH_SEEDS} or more are needed before a claim.")
     if curve.head.task == "classify":
         told.append("Scores rank cases; as probabilities they may be off.")
     if curve.study and curve.study.left_out:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from medssl.archives import read_arrays
 from medssl.config import read_yaml
 from medssl.errors import RunError
+from medssl.evaluate.scoring import higher_is_better
 from medssl.report.study import Study, read_study
 from medssl.train.run import is_finished
 
@@ -27,11 +28,9 @@ METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "sensitivity": "sensitivity 
                 "ece": "calibration error (ECE)", "brier": "Brier score", "dice": "Dice", "hd95": "HD95",
                 "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 ERROR_METRICS = frozenset({"mae", "rmse"})
-"""Measured in the target's own unit, and the lower the better."""
-OF_PROBABILITIES = frozenset({"ece", "brier"})
-"""The lower the better, without a unit."""
+"""Measured in the target's own unit."""
 DISTANCES = frozenset({"hd95", "assd"})
-"""mm, and the lower the better."""
+"""In mm."""
 
 Role = Literal["baseline", "compared", "trivial"]
 
@@ -159,10 +158,7 @@ class Curve:
         return f"mean {name}" if any(other.startswith(f"{family}/") for other in self.metrics) else name
 
     def higher_is_better(self, metric: str) -> bool:
-        family = metric.partition("/")[0]
-        if family == self.head.primary.partition("/")[0]:
-            return self.head.higher_is_better
-        return family not in ERROR_METRICS | DISTANCES | OF_PROBABILITIES
+        return higher_is_better(metric)
 
     def unit(self, metric: str) -> str:
         family = metric.partition("/")[0]

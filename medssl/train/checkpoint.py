@@ -5,6 +5,7 @@ The one before stays too, in case the last is damaged. What they hold does not d
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -27,6 +28,7 @@ from medssl.archives import require_no_bomb
 from medssl.errors import RunError
 from medssl.files import whole
 from medssl.train.launch import World
+from medssl.train.step import is_out_of_memory
 from medssl.train.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,8 @@ def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
     path, state = _last_good(folder)
     if state is None:
         return None
+    if path.name == EARLIER and world.is_first:  # lest the next one be kept beside a damaged file
+        (folder / NAME).unlink(missing_ok=True)
     if state.get("format") != FORMAT:
         raise RunError(f"The checkpoint {path} was written by another version of medssl", expected=f"format {FORMAT}",
                        remedy="finish the run with that version, or begin anew with another --out")
@@ -133,6 +137,8 @@ def load_checkpoint(folder: Path, world: World, module: nn.Module, optimizer: to
         progress = Progress(**state["progress"])
         return replace(progress, watch=Watch(**state["progress"]["watch"]))
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         first = str(error).splitlines()[0]
         raise RunError(f"The checkpoint {path} does not fit: {first}", expected="the state of this very recipe",
                        remedy="delete the run folder, or give another --out") from None
@@ -164,7 +170,13 @@ def _last_good(folder: Path) -> tuple[Path, dict[str, Any] | None]:
             continue
         try:
             state = read_state(path)
-        except Exception:  # where the damage lies decides what a reader stumbles over
+        except Exception as error:  # where the damage lies decides what a reader stumbles over
+            if is_out_of_memory(error):
+                raise
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek to where a damaged file points
+                raise RunError(f"The checkpoint {path} cannot be read now ({error.strerror})",
+                               expected="a readable file", remedy="see to its permissions and its disk, and "
+                               "give the same command again") from None
             damaged.append(path)
             continue
         if damaged:

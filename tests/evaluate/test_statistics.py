@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medssl import MedsslError
 from medssl.errors import LeakageError, RunError
-from medssl.evaluate.resample import DRAWS, resample
-from medssl.evaluate.scoring import score_unit, with_bounds
+from medssl.evaluate.resample import resample
+from medssl.evaluate.scoring import score_unit, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import (
     COMPARISON,
     SUMMARY,
@@ -239,14 +240,42 @@ def test_folds_are_scored_on_their_own_and_averaged():
     assert means["folds"].unique().to_list() == [2]
 
 
-def test_a_rare_finding_has_an_interval_although_some_draws_hold_none():
+@pytest.mark.parametrize("positives", [4, 5, 36])
+def test_a_finding_of_fewer_than_five_patients_has_no_interval(positives: int, caplog):
     rng = stream("rare")
-    target = np.zeros(80)
-    target[:4] = 1
-    predictions = pl.concat([table("a", 1.0, seed, target, target + rng.normal(size=80)) for seed in range(3)])
-    scores = resampled(predictions, Experiment("classify"))
-    assert scores.bootstrap["auroc"].shape == (DRAWS, 1, 1, 3, 1)
-    assert (scores.bootstrap["auroc"] > 0.3).all()
+    target = np.repeat(np.arange(40) < positives, 2)  # two cases a patient
+    predictions = pl.concat([table(arm, 1.0, seed, target, target + rng.normal(size=80))
+                             for seed in range(3) for arm in ("scratch", "a")])
+    experiment = Experiment("classify", {"a": "scratch"})
+    assert np.isfinite(resampled(predictions, experiment).bootstrap["auroc"]).all(), "draws without one are drawn again"
+    found = analyse(predictions, experiment)
+    told = found.summary.filter(metric="auroc", arm="a").row(0, named=True)
+    assert 0.5 < told["mean"] <= 1
+    tested = found.comparison.filter(metric="auroc").row(0, named=True)
+    assert (told["low"] is None) == (tested["low"] is None) == (tested["multiplier_low"] is None) == (positives != 5)
+    assert (tested["p"] == 1) or positives == 5
+    assert ("Fewer than 5 judged patients" in " ".join(found.verdict)) == (positives != 5)
+    tell_unjudged("classify", predictions, "those judged")
+    assert ("no interval of the AUROC of" in caplog.text) == (positives != 5)
+
+
+def test_intervals_of_a_finding_of_five_patients_hold_the_truth():
+    """Two arms that are equal in truth, three label seeds: an interval of the score, and a test of the difference."""
+    rng, held, false = stream("five"), 0, 0
+    target = np.arange(60) < 5
+    for _ in range(60):
+        hard = rng.normal(size=60)
+        shown = 1.5 * target + hard
+        predictions = pl.concat([
+            table(arm, 1.0, seed, np.repeat(target, 2), np.repeat(shown + own + 0.7 * rng.normal(size=60), 2))
+            for arm, own in (("scratch", 0.7 * rng.normal(size=60)), ("a", 0.7 * rng.normal(size=60)))
+            for seed in range(3)])
+        scores = resample(predictions, "classify", draws=200)
+        told = summary(scores, Experiment("classify")).filter(metric="auroc", arm="a").row(0, named=True)
+        held += told["low"] <= norm.cdf(1.5 / np.sqrt(2 * 1.98)) <= told["high"]
+        false += comparison(scores, Experiment("classify", {"a": "scratch"})).filter(metric="auroc")["p"].item() < 0.05
+    assert held / 60 > 0.85
+    assert false / 60 < 0.1
 
 
 def test_a_finding_with_one_class_is_null_and_left_out_of_the_mean():

@@ -69,7 +69,7 @@ def test_a_checkpoint_cannot_run_code(saved):
         load_checkpoint(saved[0], alone(), *parts())
 
 
-def test_one_flipped_bit_is_found_and_the_one_before_goes_on(saved, caplog):
+def test_one_flipped_bit_is_found_and_the_one_before_goes_on(saved, caplog, monkeypatch):
     folder, module, optimizer = saved
     save_checkpoint(folder, alone(), module, optimizer, Progress(8))
     content = bytearray((folder / NAME).read_bytes())
@@ -79,6 +79,29 @@ def test_one_flipped_bit_is_found_and_the_one_before_goes_on(saved, caplog):
     (folder / NAME).write_bytes(content)
     assert load_checkpoint(folder, alone(), *parts()).step == 7
     assert "goes on from the one before it" in caplog.text
+
+    def full(state, file) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(folder, alone(), module, optimizer, Progress(8))
+    assert load_checkpoint(folder, alone(), *parts()).step == 7, "a full disk must not cost the good one"
+
+
+def test_a_fault_that_may_pass_is_not_told_as_damage(saved, monkeypatch):
+    def fail(error: Exception) -> None:
+        def read(path: Path) -> None:
+            raise error
+
+        monkeypatch.setattr("medssl.train.checkpoint.read_state", read)
+        load_checkpoint(saved[0], alone(), *parts())
+
+    with pytest.raises(RunError, match=r"cannot be read now \(Permission denied\)"):
+        fail(PermissionError(13, "Permission denied"))
+    with pytest.raises(MemoryError):
+        fail(MemoryError())
+    assert (saved[0] / NAME).is_file()
 
 
 def test_a_full_disk_keeps_the_last_one_and_gives_up_the_one_before(saved, monkeypatch):
