@@ -67,6 +67,8 @@ class Sample:
     array: np.ndarray
     mask: np.ndarray | None = None
     spacing: tuple[float, ...] | None = None
+    lost_labels: tuple[int, ...] = ()
+    """Values of the file's mask that no voxel has any more at the prepared size."""
 
 
 @dataclass(eq=False)

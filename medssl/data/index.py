@@ -24,8 +24,10 @@ from medssl.files import DRAFT, write_table
 log = logging.getLogger(__name__)
 
 COLUMNS = {"case_id": pl.String, "stamp": pl.String, "address": pl.String, "shape": pl.List(pl.Int64),
-           "spacing": pl.List(pl.Float64), "has_mask": pl.Boolean, "reason": pl.String, "remedy": pl.String}
-"""stamp: the state of the case's files. address: None where they could not be prepared, for `reason`."""
+           "spacing": pl.List(pl.Float64), "has_mask": pl.Boolean, "lost_labels": pl.List(pl.Int64),
+           "reason": pl.String, "remedy": pl.String}
+"""stamp: the state of the case's files. address: None where they could not be prepared, for `reason`.
+lost_labels: as `Sample` has it; null in what an earlier version prepared."""
 ADDRESS = r"^[0-9a-f]{32}$"
 _TABLE, _JOURNAL, _LOCK = "index.parquet", "journal.jsonl", "lock"
 _LINES = 10_000
@@ -42,13 +44,20 @@ def read(folder: Path) -> pl.DataFrame:
     """
     try:
         journal = list(_journal(folder))  # before the table: whoever folds it in removes it last
-        table = [read_parquet(folder / _TABLE)[0]] if (folder / _TABLE).is_file() else []
+        table = [_of_today(read_parquet(folder / _TABLE)[0])] if (folder / _TABLE).is_file() else []
         rows = pl.concat([pl.DataFrame(schema=COLUMNS), *table, *journal])
     except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise _strange(folder, str(error).splitlines()[0]) from None
     if not rows["address"].str.contains(ADDRESS).all():
         raise _strange(folder, "it names arrays by what is no digest")
     return rows.unique(["case_id", "stamp"], keep="last", maintain_order=True) if journal else rows
+
+
+def _of_today(table: pl.DataFrame) -> pl.DataFrame:
+    """With the column that earlier versions did not write."""
+    if "lost_labels" not in table.columns:
+        table = table.with_columns(lost_labels=pl.lit(None, COLUMNS["lost_labels"]))
+    return table.select(list(COLUMNS))
 
 
 def _strange(folder: Path, how: str) -> RunError:

@@ -36,12 +36,14 @@ class PrepareReport:
     """What `prepare` did: prepared now, found done, and skipped, each skip with its case, reason and remedy.
 
     listed: the table of all skips; None where there are none.
+    lost_labels: as `Sample` has it, of the cases that have any.
     """
 
     prepared: int
     reused: int
     skipped: pl.DataFrame
     listed: Path | None
+    lost_labels: dict[str, list[int]]
 
 
 def prepare(
@@ -78,7 +80,8 @@ def prepare(
         raise ManifestError(f"None of {len(wanted)} cases could be prepared; the first: {reason}",
                             expected="at least one readable case",
                             remedy=f"{remedy or 'export it again'}{f'; all of them: {listed}' if listed else ''}")
-    return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed)
+    lost = dict(rows.filter(pl.col("lost_labels").list.len() > 0).select("case_id", "lost_labels").iter_rows())
+    return Cache(folder, rows), PrepareReport(todo - len(skipped), len(wanted) - todo, skipped, listed, lost)
 
 
 @contextmanager
@@ -129,7 +132,8 @@ def _plan(wanted: pl.DataFrame, folder: Path) -> pl.DataFrame:
     rows = wanted.join(known, on=["case_id", "stamp"], how="left", maintain_order="left")
     done = [row["address"] is not None and _is_whole(folder, row)
             for row in rows.select("address", "shape", "has_mask").iter_rows(named=True)]
-    earlier = known.group_by("case_id").agg(pl.struct("address", "shape", "spacing", "has_mask").alias("earlier"))
+    kept = pl.struct("address", "shape", "spacing", "has_mask", "lost_labels")
+    earlier = known.group_by("case_id").agg(kept.alias("earlier"))
     return (wanted.with_columns(pl.Series("done", done, dtype=pl.Boolean))
             .join(earlier, on="case_id", how="left", maintain_order="left"))
 
@@ -181,7 +185,7 @@ def _save(folder: Path, address: str, sample: Sample) -> dict:
         with whole(folder / name, durable=False) as draft, draft.open("wb") as file:
             np.save(file, array)
     return {"address": address, "shape": list(sample.array.shape), "has_mask": sample.mask is not None,
-            "spacing": list(sample.spacing) if sample.spacing else None}
+            "spacing": list(sample.spacing) if sample.spacing else None, "lost_labels": list(sample.lost_labels)}
 
 
 def _is_whole(folder: Path, row: dict) -> bool:

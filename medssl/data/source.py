@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from medssl.config import Config
@@ -96,6 +97,7 @@ def open_data(config: DataConfig, progress: Callable[[int, int], None] | None = 
         cache, report = prepare(replace(manifest, cases=cases), config.cache, config.prepare, progress=progress,
                                 listed=skips)
         skipped, listed = report.skipped, report.listed
+        _tell_lost_regions(manifest, cache, report.lost_labels)
     else:
         cache = Cache.open(config.cache, config.prepare)
         absent = [case_id for case_id in cases["case_id"] if case_id not in cache]
@@ -137,6 +139,17 @@ def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None, hint: st
         more.append(f"  all of them: {listed}")
     told = f"{len(skipped)} of {cases} cases skipped{hint}:"
     log.warning("\n".join([told, *lines, *more]))
+
+
+def _tell_lost_regions(manifest: Manifest, cache: Cache, lost_labels: Mapping[str, list[int]]) -> None:
+    """Regions too small for the prepared grid are learnt and judged as absent, which nobody should find out late."""
+    for name, values in manifest.regions.items():
+        without = [case_id for case_id, lost in lost_labels.items()
+                   if set(lost) & set(values) and not np.isin(cache.mask(case_id), values).any()]
+        if without:
+            log.warning(f"{name} has no voxel left in {len(without)} of {len(cache)} cases, {without[0]} first: there "
+                        "it is smaller than a voxel of the prepared grid, and they are learnt and judged as cases "
+                        "without it. Remedy: a larger data.prepare.size, or a smaller spacing")
 
 
 def _kept(cases: pl.DataFrame, where: dict[str, list[str | float]]) -> pl.DataFrame:

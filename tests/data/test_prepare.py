@@ -22,6 +22,7 @@ from medssl.rng import stream
 VOLUMES = {"kind": "volume", "files": {"t1": "{case}/t1.nii.gz"}, "mask": "{case}/seg.nii.gz",
            "regions": {"lesion": [1]}}
 IMAGES = {"kind": "image", "files": {"image": "{case}.png"}}
+NESTED = ("shape", "spacing", "lost_labels")
 CLIPS = {"kind": "cine", "files": {"image": "{case}.avi"}}
 
 
@@ -44,8 +45,8 @@ def normal(*shape: int) -> np.ndarray:
 
 def told_by(root: Path) -> str:
     """Everything that the cache writes down."""
-    return "".join(pl.read_parquet(path).cast({"shape": pl.List(pl.String), "spacing": pl.List(pl.String)})
-                   .with_columns(pl.col("shape", "spacing").list.join(" ")).write_csv()
+    return "".join(pl.read_parquet(path).cast(dict.fromkeys(NESTED, pl.List(pl.String)))
+                   .with_columns(pl.col(*NESTED).list.join(" ")).write_csv()
                    for path in root.rglob("index.parquet")) + " ".join(path.name for path in root.rglob("*"))
 
 
@@ -100,6 +101,31 @@ def test_zscore_of_each_channel_leaves_the_background_at_zero(tmp_path):
     whole = only(manifest, tmp_path / "cache", intensity="zscore").astype(np.float64)
     np.testing.assert_allclose(whole.mean(axis=(1, 2, 3)), 0, atol=1e-3)
     assert (whole[:, 0] < -1).all()
+
+
+def test_a_region_that_the_prepared_grid_is_too_coarse_for_is_told(tmp_path, caplog):
+    small, large = np.zeros((2, 16, 16, 16), np.uint8)
+    small[0, 0, 0] = large[4:12, 4:12, 4:12] = 1
+    for case, mask in {"small": small, "large": large, "none": np.zeros_like(small)}.items():
+        volume(tmp_path / "in" / case, normal(16, 16, 16).astype(np.float32))
+        volume(tmp_path / "in" / case, mask, name="seg")
+    manifest = make(tmp_path / "in", **VOLUMES)
+    manifest.save(tmp_path / "m.parquet")
+    coarse = PrepareConfig(size=(4, 4, 4))
+    config = DataConfig(manifest=tmp_path / "m.parquet", cache=tmp_path / "cache", prepare=coarse)
+    for _ in range(2):  # prepared, and found prepared
+        caplog.clear()
+        cache = open_data(config).cache
+        (lost,) = (case_id for case_id in cache.case_ids if case_id in caplog.text)
+        assert not cache.mask(lost).any()
+        assert f"lesion has no voxel left in 1 of 3 cases, {lost} first" in caplog.text
+    table = cache.folder / "index.parquet"
+    pl.read_parquet(table).drop("lost_labels").write_parquet(table)
+    caplog.clear()
+    assert len(open_data(config).cases) == 3, "what an earlier version prepared is read"
+    assert "no voxel left" not in caplog.text
+    open_data(config.model_copy(update={"prepare": PrepareConfig(size=(16, 16, 16))}))
+    assert "no voxel left" not in caplog.text
 
 
 def test_clip_keeps_its_frames_and_values(tmp_path):
