@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binom
 from small_sets import SIDE, SMALL, make, write_discs
 
 from medssl.data.manifest import Manifest
@@ -91,9 +92,17 @@ def test_what_cannot_be_told_apart_honestly_is_refused(tuned, stripes, discs, tm
         strangers(tuned, stripes, "test", [f"data.manifest={third.manifest}"])
 
 
-def test_each_set_is_redrawn_at_its_own_size():
-    table = pl.DataFrame({"patient_id": ["a", "b", "c", "d"], "strange": [False, False, False, True],
-                          **dict.fromkeys(("unsure", "energy", "neighbours"), [0.1, 0.2, 0.3, 0.25])})
+@pytest.mark.parametrize("strangers", [4, 5])
+def test_each_set_is_redrawn_at_its_own_size_where_it_has_five_patients(strangers: int):
+    known = np.linspace(0, 1, 30)
+    scores = [*known, *[0.7] * strangers]
+    table = pl.DataFrame({"patient_id": [f"p{place}" for place in range(len(scores))],
+                          "strange": [False] * len(known) + [True] * strangers,
+                          **dict.fromkeys(("unsure", "energy", "neighbours"), scores)})
     (row,) = (row for row in separation(table) if row["metric"] == "auroc by unsure")
-    assert row["mean"] == pytest.approx(2 / 3)
-    assert (row["low"], row["high"]) == (0, 1)
+    assert row["mean"] == pytest.approx((known < 0.7).mean())
+    if strangers < 5:
+        assert (row["low"], row["high"]) == (None, None)
+    else:  # all strangers are alike, so that only the share of the known below them varies: a binomial's of 30
+        low, high = binom.ppf((0.025, 0.975), 30, row["mean"]) / 30
+        assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.04)
