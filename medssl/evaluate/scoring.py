@@ -96,10 +96,10 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
     predictions = predictions.unique(["case_id", "name"], maintain_order=True)
     if task == "segment":
         for distance in _partial(predictions):
-            has = predictions.filter(distance == MEASURE)["case_id"]
+            has = predictions.filter(MEASURE.eq(distance))["case_id"]
             bare = predictions.filter(~pl.col("case_id").is_in(has.implode()))["case_id"].unique().sort()
             if 0 < len(bare) < predictions["case_id"].n_unique():
-                log.warning(f"no {distance} at all: {len(bare)} cases of {among} have none, {bare[0]} first, since "
+                log.warning(f"no {distance} at all: {len(bare)} case(s) of {among} have none, {bare[0]} first, since "
                             "their files do not say their spacing; leave them out to have it of the others")
         return
     counts = _rarer_class(task, Rows.of(predictions))

@@ -219,6 +219,16 @@ def test_distances_that_a_case_or_an_older_models_points_lack_are_left_out(fewer
     assert resample(rows, "segment", draws=50).point.keys() == {"dice", "dice/WT"}
 
 
+def test_distances_that_only_some_cases_have_are_told(caplog):
+    whole = segmented("a", [0.5] * 3, [1.0, 2.0, 3.0])
+    tell_unjudged("segment", whole, "those judged")
+    tell_unjudged("segment", segmented("a", [0.5] * 3, []), "those judged")
+    assert caplog.text == ""
+    lacking = whole["case_id"][0]
+    tell_unjudged("segment", whole.filter((pl.col("case_id") != lacking) | (pl.col("name") == "WT")), "those judged")
+    assert f"no hd95 at all: 1 case(s) of those judged have none, {lacking} first" in caplog.text
+
+
 def test_regression_scores_one_quantity_plainly_and_several_by_name():
     unit = table("a", 1.0, 0, [50, 60, 70], [52, 58, 70], names=("EF",))
     assert score_unit("regress", unit).keys() == {"mae", "rmse", "r2"}
