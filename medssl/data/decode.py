@@ -81,14 +81,17 @@ def decode(case_id: str, files: Files, config: PrepareConfig) -> Sample:
         array, mask = array[:, *box], None if mask is None else mask[box]
     array = _complete(map_intensity(array, config.intensity, config.window), files)
     spacing = scans[files.channels[0]].spacing
-    drawn = () if mask is None else np.unique(mask)
+    lost: tuple[int, ...] = ()
     size = _new_size(array.shape[1:], spacing, files.kind, config)
     if size != array.shape[1:]:
         if spacing is not None:
             old = array.shape[-len(spacing):]
             spacing = tuple(s * n / m for s, n, m in zip(spacing, old, size[-len(spacing):], strict=True))
-        array, mask = resize(array, size), None if mask is None else resize_labels(mask, size)
-    return Sample(case_id, array, mask, spacing, tuple(np.setdiff1d(drawn, mask).tolist()) if mask is not None else ())
+        array = resize(array, size)
+        if mask is not None:
+            drawn, mask = mask, resize_labels(mask, size)
+            lost = tuple(np.setdiff1d(drawn, mask).tolist())
+    return Sample(case_id, array, mask, spacing, lost)
 
 
 def _complete(array: np.ndarray, files: Files) -> np.ndarray:

@@ -143,9 +143,10 @@ def _tell_skips(skipped: pl.DataFrame, cases: int, listed: Path | None, hint: st
 
 def _tell_lost_regions(manifest: Manifest, cache: Cache, lost_labels: Mapping[str, list[int]]) -> None:
     """Regions too small for the prepared grid are learnt and judged as absent, which nobody should find out late."""
+    left = {case_id: np.unique(cache.mask(case_id)) for case_id in lost_labels}
     for name, values in manifest.regions.items():
         without = [case_id for case_id, lost in lost_labels.items()
-                   if set(lost) & set(values) and not np.isin(cache.mask(case_id), values).any()]
+                   if set(values) & set(lost) and set(values).isdisjoint(left[case_id].tolist())]
         if without:
             log.warning(f"{name} has no voxel left in {len(without)} of {len(cache)} cases, {without[0]} first: there "
                         "it is smaller than a voxel of the prepared grid, and they are learnt and judged as cases "

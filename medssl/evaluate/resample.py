@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from medssl.errors import LeakageError, RunError
-from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, comparable, rarest, score
+from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, comparable, score, without_interval
 from medssl.metrics.intervals import patient_weights
 from medssl.rng import stream
 
@@ -26,7 +26,7 @@ class Scores:
     bootstrap: a metric (B, A, F, S, R), under B draws of test patients that all arms, fractions, seeds and pretrainings
         share, so that any difference between them is paired.
     pretrainings: how many stand behind each arm, 1 where there is nothing to repeat.
-    rarest: as `scoring.rarest`, of the fold with the fewest.
+    without_interval: metrics of which a fold has too few patients of a class (`scoring.without_interval`).
     """
 
     task: TaskKind
@@ -39,7 +39,7 @@ class Scores:
     folds: int
     patients: int
     cases: int
-    rarest: dict[str, int]
+    without_interval: set[str]
 
     @property
     def primary(self) -> str:
@@ -76,18 +76,17 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
     places = _places(units, pretrainings, (len(fractions), len(seeds)))
     folds = sorted(predictions["fold"].unique().to_list())
     point, bootstrap = _MeanOverFolds(), _MeanOverFolds()
-    fewest: dict[str, int] = {}
+    untold: set[str] = set()
     for fold in folds:
         rows, judged = _matrix(predictions.filter(pl.col("fold") == fold), units, fold)
         counts = patient_weights(np.unique(rows.patient), stream(seed, "bootstrap", "patients", fold), draws).T
         point.add(score(task, rows, judged))
         bootstrap.add(score(task, rows, judged, counts))
-        of_fold = rarest(task, rows)
-        fewest = of_fold | {metric: min(count, of_fold.get(metric, count)) for metric, count in fewest.items()}
+        untold |= without_interval(task, rows)
     return Scores(task, arms, fractions, seeds, pretrainings,
                   {metric: values[0, places] for metric, values in point.means().items()},
                   {metric: values[:, places] for metric, values in bootstrap.means().items()},
-                  len(folds), predictions["patient_id"].n_unique(), predictions["case_id"].n_unique(), fewest)
+                  len(folds), predictions["patient_id"].n_unique(), predictions["case_id"].n_unique(), untold)
 
 
 def _pretrainings(predictions: pl.DataFrame, arms: list[str]) -> dict[str, int]:

@@ -25,13 +25,12 @@ from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corru
 from medssl.evaluate.predict import predict
 from medssl.evaluate.scoring import (
     DRAWS,
-    FEWEST_OF_A_CLASS,
     PRIMARY,
     Rows,
     TaskKind,
     higher_is_better,
     primary_score,
-    rarest,
+    without_interval,
 )
 from medssl.evaluate.single import open_judged
 from medssl.files import write_table
@@ -100,7 +99,7 @@ def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruption
     found += [(name, None, None, metric, None, None, None, *_interval(mean))
               for name, mean in (means | {EVERY: by_corruption.mean(axis=1)}).items()]
     table = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    if rows.patient.max() > 0 and rarest(task, rows).get(metric, FEWEST_OF_A_CLASS) >= FEWEST_OF_A_CLASS:
+    if rows.patient.max() > 0 and metric not in without_interval(task, rows):
         return table
     ends = [name for name in SCHEMA if name.endswith(("_low", "_high"))]
     return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ends)

@@ -110,15 +110,12 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
                     f"{FEWEST_OF_A_CLASS} patients of {among} are on one side")
 
 
-def rarest(task: TaskKind, rows: Rows) -> dict[str, int]:
-    """By each metric that tells two classes apart, the patients of the rarer one, the fewest over the names that it is
-    a mean of."""
+def without_interval(task: TaskKind, rows: Rows) -> set[str]:
+    """Metrics that tell two classes apart of which one has too few patients, alone or in a mean."""
     if task == "segment":
-        return {}
-    counts = {name: count for name, count in _rarer_class(task, rows).items() if count}
-    alone = {f"auroc/{name}": count for name, count in counts.items()}
-    of_all = dict.fromkeys(RANKING, min(counts.values())) if task == "classify" and counts else {}
-    return of_all | alone
+        return set()
+    rare = {f"auroc/{name}" for name, count in _rarer_class(task, rows).items() if 0 < count < FEWEST_OF_A_CLASS}
+    return rare | set(RANKING) if rare and task == "classify" else rare
 
 
 def _rarer_class(task: TaskKind, rows: Rows) -> dict[str, int]:
@@ -153,12 +150,12 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     patients = np.arange(judged.patient.max() + 1)
     counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
     point, drawn = score(task, judged, values), score(task, judged, values, counts)
-    backed = rarest(task, judged)
+    untold = without_interval(task, judged)
     rows = []
     for metric, draws in drawn.items():
         mean = float(point[metric][0, 0])
         if np.isfinite(mean):
-            is_told = len(patients) > 1 and backed.get(metric, FEWEST_OF_A_CLASS) >= FEWEST_OF_A_CLASS
+            is_told = len(patients) > 1 and metric not in untold
             low, high = percentiles(draws[:, 0]) if is_told else (None, None)
             rows.append({"metric": metric, "mean": mean, "low": low if low is None else min(low, mean),
                          "high": high if high is None else max(high, mean)})

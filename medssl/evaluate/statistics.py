@@ -12,7 +12,7 @@ from medssl.data.groups import FEWEST, grouped
 from medssl.errors import RunError
 from medssl.evaluate.multiplier import joint_draws, label_multiplier
 from medssl.evaluate.resample import Scores, resample
-from medssl.evaluate.scoring import FEWEST_OF_A_CLASS, RANGES, TaskKind, family, higher_is_better, tell_unjudged
+from medssl.evaluate.scoring import RANGES, TaskKind, family, higher_is_better, tell_unjudged
 from medssl.evaluate.verdict import verdict
 from medssl.metrics.intervals import Interval, over_patients_and_seeds
 from medssl.rng import stream
@@ -178,7 +178,7 @@ def _interval(scores: Scores, metric: str, point: np.ndarray, bootstrap: np.ndar
               clip: tuple[float, float] | None = None) -> Interval | None:
     if np.isnan(point).any():
         return None
-    if scores.rarest.get(metric, FEWEST_OF_A_CLASS) < FEWEST_OF_A_CLASS:
+    if metric in scores.without_interval:
         return Interval.unknown(float(point.mean()))
     return over_patients_and_seeds(point, bootstrap, patients=scores.patients, strata=scores.folds, clip=clip)
 

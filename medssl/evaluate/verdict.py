@@ -113,7 +113,7 @@ class Teller:
         return []
 
     def _few_patients(self) -> list[str]:
-        if self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
+        if self.experiment.task != "classify" or self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
             return []
         return [f"Fewer than {FEWEST_OF_A_CLASS} judged patients (of a fold) have some finding, or lack it: no "
                 "interval is given and nothing is claimed. Judge more patients, or leave that finding out."]

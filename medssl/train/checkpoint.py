@@ -170,6 +170,8 @@ def _last_good(folder: Path) -> tuple[Path, dict[str, Any] | None]:
             continue
         try:
             state = read_state(path)
+        except FileNotFoundError:  # another process has found it damaged, and removed it
+            continue
         except Exception as error:  # where the damage lies decides what a reader stumbles over
             if is_out_of_memory(error):
                 raise

@@ -90,18 +90,19 @@ def test_one_flipped_bit_is_found_and_the_one_before_goes_on(saved, caplog, monk
 
 
 def test_a_fault_that_may_pass_is_not_told_as_damage(saved, monkeypatch):
-    def fail(error: Exception) -> None:
+    def fail(error: Exception) -> Progress | None:
         def read(path: Path) -> None:
             raise error
 
         monkeypatch.setattr("medssl.train.checkpoint.read_state", read)
-        load_checkpoint(saved[0], alone(), *parts())
+        return load_checkpoint(saved[0], alone(), *parts())
 
     with pytest.raises(RunError, match=r"cannot be read now \(Permission denied\)"):
         fail(PermissionError(13, "Permission denied"))
     with pytest.raises(MemoryError):
         fail(MemoryError())
     assert (saved[0] / NAME).is_file()
+    assert fail(FileNotFoundError(2, "No such file")) is None, "another process has removed a damaged one"
 
 
 def test_a_full_disk_keeps_the_last_one_and_gives_up_the_one_before(saved, monkeypatch):

@@ -43,7 +43,7 @@ def sizes(manifest: Manifest) -> Iterator[Finding]:
 
 def kinds(manifest: Manifest) -> Iterator[Finding]:
     """Images, volumes and clips in one manifest, of which a recipe takes one kind."""
-    counts = manifest.cases.group_by("kind").len().sort(-pl.col("len").cast(pl.Int64), "kind").rows()
+    counts = manifest.cases.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
     if len(counts) > 1:
         told = ", ".join(f"{count} {kind}(s)" for kind, count in counts)
         yield Finding("warning", f"cases of several kinds: {told}", "one kind, since a recipe takes one",
