@@ -33,7 +33,7 @@ def evaluate(
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split to judge on, or all.")] = "test",
     manifest: Annotated[Path | None, typer.Option(help="Another set to judge on, without training; its predictions go "
-                                                       "into transfer/ of the run.")] = None,
+                                                       "into transfer/<its file's name>/ of the run.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="What another set calls a label or region of the run, as "
                                                          "'Pleural Effusion=Effusion'; give it once a name.")] = None,
     by: Annotated[str | None, typer.Option(help="An attribute, such as sex or view, to judge each group by.")] = None,

@@ -21,6 +21,7 @@ import polars as pl
 
 from medssl.data.source import Data
 from medssl.errors import ConfigError
+from medssl.evaluate.account import leave
 from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corruption
 from medssl.evaluate.predict import predict
 from medssl.evaluate.scoring import (
@@ -33,7 +34,6 @@ from medssl.evaluate.scoring import (
     without_interval,
 )
 from medssl.evaluate.single import open_judged
-from medssl.files import write_table
 from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.rng import stream
 from medssl.tasks import LabelledModel
@@ -74,7 +74,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
     rows, predictions = _predictions(config, model, data, judged, used, progress)
     table = degradations(config.task.name, rows, predictions, used).with_columns(
         split=pl.lit(split), patients=pl.lit(judged["patient_id"].n_unique(), pl.Int64))
-    write_table(run / "robustness.parquet", table)
+    leave(run / "robustness.parquet", table, judged, data.manifest, split, model.task.config, _in_short(table))
     return Robustness(table, left_out)
 
 
@@ -126,6 +126,16 @@ def _relative(scores: np.ndarray, sign: int) -> np.ndarray:
     """(B, U) -> how much worse each unit is than the first, as a share of it; NaN where that is 0."""
     clean = scores[:, :1]
     return sign * (scores - clean) / np.where(clean == 0, np.nan, clean)
+
+
+def _in_short(table: pl.DataFrame) -> list[dict]:
+    """The score of clean scans, and the mean relative degradation of each corruption and of all."""
+    clean = table.row(by_predicate=pl.col("corruption") == CLEAN, named=True)
+    rows = [{"metric": f"{clean['metric']} of clean scans", "mean": clean["score"], "low": clean["score_low"],
+             "high": clean["score_high"]}]
+    return rows + [{"metric": f"mean relative degradation by {row['corruption']}", "mean": row["degradation"],
+                    "low": row["degradation_low"], "high": row["degradation_high"]}
+                   for row in table.filter(pl.col("severity").is_null()).iter_rows(named=True)]
 
 
 def _interval(values: np.ndarray) -> tuple[float | None, ...]:

@@ -14,6 +14,7 @@ import torch
 from medssl.config import merge_overrides, validate
 from medssl.data.source import Data, in_words, open_data
 from medssl.errors import ConfigError, LeakageError, MedsslError
+from medssl.evaluate.account import JUDGING, leave
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.masks import require_writable, write_masks
@@ -22,7 +23,6 @@ from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import scores_of_one, with_intervals
 from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
-from medssl.files import write_table
 from medssl.models.packed import recipe_of
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
@@ -39,8 +39,6 @@ EVERY = "all"
 """In a split's place: the cases of every split."""
 ENOUGH = 20
 """Patients of the validation split that a temperature should be fitted on."""
-JUDGING = {"scored_by", "pool", "below", "threshold", "overlap", "distances"}
-"""Settings of a task that have no part in training, and may be given anew."""
 ANEW = {"data.manifest", "data.cache", "data.where", "data.box.judged", "data.prepare.align", "data.prepare.straighten",
         "train.precision", *(f"task.{name}" for name in JUDGING)}
 """All settings of a run's recipe that may be: which cases, where they are kept, how they are read and judged."""
@@ -98,12 +96,12 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
     folder = _beside(run)
-    write_table(folder / "predictions.parquet", predictions)
     found = scores_of_one(config.task, predictions)
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
+    leave(folder / "predictions.parquet", predictions, predictions, data.manifest, split, model.task.config, found)
     return Judged(folder, model.task.config, predictions, found)
 
 
@@ -111,7 +109,7 @@ def evaluate_elsewhere(
     run: Path, manifest: Path, split: str, names: Mapping[str, str], overrides: list[str], by: str | None = None
 ) -> Judged:
     """Judges a finetuned run on another manifest, without any training; leaves predictions.parquet in
-    transfer/<name of the card> of the run, or of <file>_judged beside its one file.
+    transfer/<name of the manifest's file> of the run, or of <file>_judged beside its one file.
 
     Args:
         names: what the manifest calls the run's labels or regions, where it is another name.
@@ -126,10 +124,9 @@ def evaluate_elsewhere(
     judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
-    folder = _beside(run) / "transfer" / data.manifest.card.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "predictions.parquet", predictions)
-    return Judged(folder, model.task.config, predictions, scores_of_one(model.task.config, predictions))
+    folder, found = _beside(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
+    leave(folder / "predictions.parquet", predictions, predictions, data.manifest, split, model.task.config, found)
+    return Judged(folder, model.task.config, predictions, found)
 
 
 def _beside(run: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def test_strange_pictures_are_far_from_all_known_ones(tuned, stripes, discs):
     assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
     assert {name.split(" by ")[1] for name in found} == {"unsure", "energy", "neighbours"}
     assert path == tuned / "ood/stripes.parquet"
+    account = json.loads(path.with_suffix(".json").read_text())
+    assert (account["card"], account["cases"], account["scores"]) == ("stripes", 20, rows)
     table = pl.read_parquet(path)
     own = open_data(discs).cases.filter(pl.col("split") == "test")
     assert set(table.filter(~pl.col("strange"))["case_id"]) == set(own["case_id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,12 @@ def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned):
         [scores[end] for end in ("mean", "low", "high")])
     changed = table.drop_nulls("severity").filter(pl.col("score") != clean["score"])
     assert "occlusion" in changed["corruption"], "of bright discs and faint ones nothing else takes all"
+    account = json.loads((tuned / "robustness.json").read_text())
+    assert account["patients"] == 12
+    every = table.row(by_predicate=pl.col("corruption") == EVERY, named=True)
+    assert account["scores"][-1] == {"metric": "mean relative degradation by every corruption",
+                                     "mean": every["degradation"], "low": every["degradation_low"],
+                                     "high": every["degradation_high"]}
     lines = robustness_lines(found)
     assert len(lines) == 2 + 2 * (6 + 1) + 3
     assert f"{clean['score']:.3f}" in lines[0]

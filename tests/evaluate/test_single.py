@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +66,27 @@ def test_probabilities_are_calibrated_on_the_validation_split_alone(tuned, discs
     assert draw_reliability(tuned) is None
     predictions.write_parquet(tuned / "predictions.parquet")
     assert Image.open(draw_reliability(tuned)).size[0] > 300
+
+
+def test_what_a_judgement_was_of_lies_beside_it_and_goes_with_it(tuned, caplog):
+    def account() -> dict:
+        return json.loads((tuned / "predictions.json").read_text())
+
+    judged = evaluate_run(tuned, "test", [])
+    groups = tuned / "by_view.parquet"
+    groups.write_bytes(b"")
+    assert (account()["card"], account()["split"], account()["patients"]) == ("discs", "test", 12)
+    assert account()["scores"] == judged.scores
+    assert account()["settings"]["scored_by"] == "image"
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "medssl.evaluate.account"):
+        evaluate_run(tuned, "test", [])
+        assert "from now on" not in caplog.text, "the same again replaces nothing"
+        assert groups.exists()
+        evaluate_run(tuned, "validation", [])
+    assert "predictions.parquet was of split test (12 patients), and is of split validation" in caplog.text
+    assert not groups.exists(), "a table by groups of what was replaced"
+    assert account()["split"] == "validation"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_another_set_is_judged_by_its_own_names_without_training(tuned, elsewher
         judged = evaluate_elsewhere(tuned, elsewhere, "all", {"Bright": "Shining"}, [])
     assert (tuned / "model.safetensors").read_bytes() == before
     assert "not judged, since the manifest has none of that name: Vague" in caplog.text
-    assert judged.folder == tuned / "transfer/discselsewhere"
+    assert judged.folder == tuned / "transfer" / elsewhere.stem
     predictions = pl.read_parquet(judged.folder / "predictions.parquet")
     cases = Manifest.load(elsewhere).cases
     assert dict(predictions.select("case_id", "target").rows()) == dict(cases.select("case_id", "label.Shining").rows())
@@ -60,7 +61,13 @@ def test_another_set_is_judged_by_its_own_names_without_training(tuned, elsewher
     assert found["mean"] == pytest.approx(auroc(predictions["target"], predictions["prediction"]))
     assert 0.8 < found["low"] <= found["mean"] <= found["high"] <= 1
     assert not any("temperature" in row["metric"] for row in judged.scores), "nothing is fitted on their labels"
+    account = json.loads((judged.folder / "predictions.json").read_text())
+    assert account["manifest"] == Manifest.load(elsewhere).digest
+    assert (account["card"], account["split"], account["cases"]) == ("discselsewhere", "all", len(cases))
+    assert account["scores"] == judged.scores
+    caplog.clear()
     swapped = evaluate_elsewhere(tuned, elsewhere, "test", {"Bright": "Hazy", "Vague": "Shining"}, [])
+    assert "predictions.parquet was of split all (40 patients), and is of split test from now on" in caplog.text
     assert len(swapped.predictions.filter(name="Vague")) == 24
     assert len(swapped.predictions.filter(name="Bright")) == 12, "what is uncertain or blank there is not judged"
 
