@@ -6,9 +6,10 @@ import json
 
 import polars as pl
 
+from medssl.data.fraction import subset_digest
 from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
-from medssl.evaluate.curve import HOW, Curve
+from medssl.evaluate.curve import HOW, Curve, Point
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
@@ -27,8 +28,7 @@ def conclude(curve: Curve) -> list[str]:
     if missing:
         raise RunError(f"{len(missing)} of {len(points)} points are not done, {missing[0]} first",
                        expected="all of them", remedy="run the same medssl curve command again")
-    told = [json.loads((out / "points" / f"{point.stem}.json").read_text()) | {"pretraining": point.pretraining}
-            for point in points]
+    told = [_told(curve, point) for point in points]
     tables = [pl.read_parquet(out / "points" / f"{point.stem}.parquet").with_columns(
         pretraining=pl.lit(point.pretraining, pl.Int32)) for point in points]
     predictions = pl.concat(tables, how="diagonal_relaxed")
@@ -47,6 +47,8 @@ def conclude(curve: Curve) -> list[str]:
     write_table(out / "comparison.parquet", found.comparison)
     if config.task.name == "regress":
         write_table(out / "agreement.parquet", agreement(predictions))
+    for name in ("subgroups", "subgroup_comparison"):  # of an earlier recipe
+        (out / f"{name}.parquet").unlink(missing_ok=True)
     if config.subgroup:
         scores, differences = in_subgroups(judged, experiment, f"attr.{config.subgroup}")
         write_table(out / "subgroups.parquet", scores)
@@ -54,6 +56,18 @@ def conclude(curve: Curve) -> list[str]:
     head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
     return [*found.verdict, *(axis["told"] for axis in head["scaling"])]
+
+
+def _told(curve: Curve, point: Point) -> dict:
+    """What a point says of itself. RunError where it learnt from others than the recipe draws, as one of a version that
+    drew otherwise: arms are compared in pairs."""
+    told = json.loads((curve.out / "points" / f"{point.stem}.json").read_text()) | {"pretraining": point.pretraining}
+    drawn = subset_digest(curve.labelled_cases(point)["patient_id"])
+    if told["subset"] != drawn:
+        raise RunError(f"The point {point.stem} learnt from other patients (digest {told['subset']})",
+                       expected=f"those that this version draws (digest {drawn})",
+                       remedy="go on with the version that began the curve, or give another --out")
+    return told
 
 
 def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
@@ -64,7 +78,8 @@ def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
         labels={name: arm.label or name for name, arm in config.arms.items()},
         train_patients=train_patients(scored),
         unit=getattr(config.task, "unit", ""),
-        strangers=[arm for arm, origin in provenance.get("starts", {}).items() if origin["patients"] == "unknown"],
+        strangers=[arm for arm, origin in provenance.get("starts", {}).items()
+                   if origin["patients"] == "unknown" and arm in config.arms],
     )
 
 

@@ -29,6 +29,7 @@ from medssl.tasks import TASKS, TaskConfig
 from medssl.train.finetune import label_fractions
 from medssl.train.loop import TrainConfig
 from medssl.train.pretrain import PretrainConfig
+from medssl.train.run import read_provenance
 from medssl.train.tuning import TuningConfig
 
 
@@ -242,6 +243,7 @@ class Curve:
         self.folds = self._folds()
         self.fractions = self._fractions()
         self._encoders: dict[str, EncoderConfig] = {}
+        self._drawn: dict[tuple[int, int], dict[float, list[str]]] = {}
 
     def points(self, *how: str) -> list[Point]:
         return sorted(Point(arm, fold.index, fraction, seed, pretraining)
@@ -251,8 +253,8 @@ class Curve:
 
     @property
     def shown_fraction(self) -> float:
-        """The fraction whose models are shown in pictures: the middle one."""
-        return self.fractions[len(self.fractions) // 2]
+        """The fraction whose models are shown in pictures: the middle one of those that the curve began with."""
+        return read_provenance(self.out).get("shown_fraction", self.fractions[len(self.fractions) // 2])
 
     def is_done(self, point: Point) -> bool:
         return (self.out / "points" / f"{point.stem}.json").is_file()
@@ -342,7 +344,10 @@ class Curve:
                           remedy="give larger fractions, up to 1.0, or label more patients")
 
     def _subsets(self, fold: int, seed: int) -> dict[float, list[str]]:
-        return label_fractions(self.config.task, self.labelled(fold), self.fractions, seed)
+        """By fraction, the patients that a seed draws; a large set's draw takes a while."""
+        if (fold, seed) not in self._drawn:
+            self._drawn[fold, seed] = label_fractions(self.config.task, self.labelled(fold), self.fractions, seed)
+        return self._drawn[fold, seed]
 
 
 def _again(pretraining: int) -> str:

@@ -13,6 +13,7 @@ from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import HOW, Curve, CurveConfig, Point
 from medssl.evaluate.finetuned import run_finetuned
 from medssl.evaluate.frozen import run_frozen
+from medssl.evaluate.growth import keep_former_arms, may_change
 from medssl.evaluate.shares import Share
 from medssl.evaluate.starts import check_arms, pretrain_starts, starts_of
 from medssl.train.run import begin_run, finish_run, held, one_at_a_time, open_run, read_provenance, timed
@@ -26,7 +27,8 @@ PAUSE = 5.0
 def run_curve(
     config: CurveConfig, out: Path, workers: int | None, bar: Callable[..., object], data: Data | None = None
 ) -> list[str]:
-    """Pretrains where an arm asks for it, does every point that is not done, and returns the verdict.
+    """Pretrains where an arm asks for it, does every point that is not done, and returns the verdict. The folder
+    may be of a recipe that differs in what `growth.may_change` alone.
 
     Args:
         workers: processes for the finetuned points, one thread each; by default one a core.
@@ -80,10 +82,12 @@ def _open(curve: Curve) -> None:
     if left_out := sorted(set(config.fractions) - set(curve.fractions)):
         log.warning(f"left out: the fractions {', '.join(map(str, left_out))}, which of so few labelled patients "
                     "come to fewer than two, or to as many as a smaller one")
-    open_run(out, config, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
+    keep_former_arms(out, config)
+    open_run(out, config, may_change, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
              judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
-    begin_run(out, starts=read_provenance(out).get("starts", {}) | check_arms(curve))
+    begin_run(out, starts=read_provenance(out).get("starts", {}) | check_arms(curve),
+              shown_fraction=curve.shown_fraction)
 
 
 def _do(curve: Curve, points: list[Point], workers: int, bar) -> None:

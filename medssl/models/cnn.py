@@ -17,6 +17,9 @@ from medssl.types import Features
 
 ACTIVATION = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True})
 NORM = ("instance", {"affine": True})
+NARROW = 8
+"""Channels below which torch 2.13's weight gradient of a 1×1 convolution with stride 2, in channels_last, on one thread
+of a CPU without AVX-512, writes outside of its memory."""
 
 
 class ResNetEncoder(Encoder):
@@ -67,6 +70,8 @@ class ResNetEncoder(Encoder):
         if config.zero_init_residual:
             _zero_last_norms(self.net)
         self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.dims]
+        if min(config.widths) < NARROW:
+            self.memory_format = torch.contiguous_format
         self.to(memory_format=self.memory_format)
 
     def forward(self, x: Tensor) -> Features:

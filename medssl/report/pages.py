@@ -27,13 +27,18 @@ def report_runs(runs: list[Path], out: Path, title: str) -> Path:
                        expected="curve folders and pretraining runs",
                        remedy="medssl evaluate judges it; a medssl curve puts it beside others")
     inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
-              if is_finished(run)]
+              if is_finished(run) and _arm_of(run) in json.loads((curve / "curve.json").read_text())["labels"]]
     return write_report(out, title, curves, [*inside, *pretrains])
+
+
+def _arm_of(pretraining: Path) -> str:
+    """The recipe may have it no more."""
+    return pretraining.name.removesuffix("-k0")
 
 
 def draw_curve_pretrainings(config: CurveConfig, out: Path, data: Data) -> None:
     """Pictures for the first fold's pretraining of every arm."""
     for run in sorted((out / "pretrain").glob("*-k0")):
-        arm = config.arms[run.name.removesuffix("-k0")]
-        if arm.pretrain and is_finished(run):
+        arm = config.arms.get(_arm_of(run))
+        if arm and arm.pretrain and is_finished(run):
             draw_pretraining(run, arm.pretrain, data.read_as(arm.pretrain.data))

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import reduce
@@ -38,17 +38,20 @@ TEACHER = "teacher"
 PACKAGES = ("torch", "monai", "numpy", "polars", "scikit-learn", "nibabel", "pydicom", "lightning-fabric")
 
 
-def open_run(folder: Path, config: Config, **known: Any) -> Path:
+def open_run(folder: Path, config: Config, may_change: Callable[[str], bool] | None = None, **known: Any) -> Path:
     """Makes a run folder with the resolved recipe and its provenance, or finds the one of the very same recipe.
 
     RunError where the folder belongs to another recipe, or to the same one on another manifest, unless that run has not
     begun to learn: a recipe that was refused may be mended. How a run is done may change at any time, and so may what
     it runs on; the provenance says when that did.
+
+    Args:
+        may_change: whether another value of a recipe's key leaves what was learnt as it is; by default `is_how`.
     """
     recipe = folder / "recipe.yaml"
     if recipe.is_file():
         if not _is_ours_unbegun(folder):
-            _go_on(folder, _with_defaults(read_yaml(recipe), type(config)), config, known)
+            _go_on(folder, read_recipe(folder, type(config)), config, may_change or is_how, known)
             return folder
         for account in (folder / "init.txt", *folder.glob("init/*/init.txt")):
             account.unlink(missing_ok=True)
@@ -131,8 +134,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _with_defaults(recipe: dict[str, Any], kind: type[Config]) -> dict[str, Any]:
-    """A recipe as this version writes it: one of an earlier version lacks fields that are at their defaults."""
+def read_recipe(folder: Path, kind: type[Config]) -> dict[str, Any]:
+    """A run's recipe as this version writes it: one of an earlier version lacks fields that are at their defaults.
+    Empty where there is none."""
+    path = folder / "recipe.yaml"
+    recipe = read_yaml(path) if path.is_file() else {}
     try:
         return kind.model_validate(recipe).model_dump(mode="json")
     except ValidationError:
@@ -143,10 +149,11 @@ def _written(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _go_on(folder: Path, old: dict[str, Any], config: Config, known: Mapping[str, Any]) -> None:
-    before, manifest, new = read_provenance(folder), known.get("manifest"), config.model_dump(mode="json")
-    changed = _changed_keys(old, new)
-    learnt = [key for key in changed if not _is_how(key, is_curve=new.get("step") == "curve")]
+def _go_on(folder: Path, old: dict[str, Any], config: Config, may_change: Callable[[str], bool],
+           known: Mapping[str, Any]) -> None:
+    before, manifest = read_provenance(folder), known.get("manifest")
+    changed = changed_keys(old, config.model_dump(mode="json"))
+    learnt = [key for key in changed if not may_change(key)]
     differing = ""
     if learnt:
         differing = f"of another recipe (differs in {', '.join(learnt[:6])})"
@@ -166,15 +173,10 @@ def _go_on(folder: Path, old: dict[str, Any], config: Config, known: Mapping[str
         write_whole(folder / "recipe.yaml", _written(config))
 
 
-def _is_how(key: str, is_curve: bool) -> bool:
-    """Whether a recipe's key says how training is done or looked at, and not what is learnt.
-
-    A curve's points are compared: all are done at one precision, and cut alike.
-    """
+def is_how(key: str) -> bool:
+    """Whether a recipe's key says how training is done or looked at, and not what is learnt."""
     *_, step, name = ("", *key.split("."))
-    if step == "online":
-        return True
-    return step == "train" and name in HowConfig.model_fields and not (is_curve and name in ("precision", "accumulate"))
+    return step == "online" or (step == "train" and name in HowConfig.model_fields)
 
 
 def finish_run(folder: Path, **results: Any) -> None:
@@ -244,8 +246,9 @@ def cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Where two recipes differ, as dotted keys."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [prefix.rstrip(".")]
     return [key for name in sorted(old.keys() | new.keys())
-            for key in _changed_keys(old.get(name), new.get(name), f"{prefix}{name}.")]
+            for key in changed_keys(old.get(name), new.get(name), f"{prefix}{name}.")]

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 from small_sets import SMALL, write_discs
 
 from medssl.config import validate
@@ -23,6 +24,7 @@ from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig
 from medssl.evaluate.points import run_curve
 from medssl.models.cnn import ResNetEncoder
+from medssl.report.pages import report_runs
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.train.run import patient_digest
 
@@ -131,9 +133,64 @@ def test_a_lost_point_alone_is_done_again(done, discs):
     assert table(done, "predictions").equals(predictions)
 
 
-def test_another_recipe_may_not_add_to_a_curve(done, discs):
-    with pytest.raises(RunError, match="differs in seeds"):
-        run_curve(recipe(discs, seeds=3), done, 1, quiet)
+@pytest.mark.parametrize(("changes", "key"), [
+    ({"train": SMALL["train"] | {"steps": 3}}, "train.steps"),
+    ({"train": SMALL["train"] | {"precision": "bf16"}}, "train.precision"),
+    ({"task": CLASSIFY | {"balance": True}}, "task.balance"),
+    ({"protocol": {"name": "holdout", "judge": ["validation"]}}, "protocol.judge"),
+    ({"arms": {"pixels": {"how": "pixels", "size": 5}}}, "arms.pixels.size"),
+])
+def test_what_would_change_a_point_is_refused(done, discs, changes, key):
+    with pytest.raises(RunError, match=f"another recipe .differs in {key}"):
+        run_curve(recipe(discs, **changes), done, 1, quiet)
+
+
+def test_a_curve_grows_and_is_told_otherwise_without_anything_done_twice(done, discs, tmp_path):
+    arms = recipe(discs).model_dump()["arms"]
+    grown = recipe(discs, seeds=3, fractions=[0.25, 0.5, 1.0], subgroup=None, title="Grown", arms={
+        "scratch": arms["scratch"] | {"label": "the same, fresh"}, "ssl": arms["ssl"], "frozen": arms["frozen"],
+        "random": arms["random"], "pixels": arms["pixels"] | {"baseline": "random"},
+        "nearest": {"how": "knn", "weights_of": "ssl"}})
+    again = shutil.copytree(done, tmp_path / "again")
+    before, shown = times(again), (again / "examples/ssl.npz").read_bytes()
+    run_curve(grown, again, 1, quiet)
+    assert before.items() <= times(again).items()
+    assert (again / "examples/ssl.npz").read_bytes() == shown, "pictures are all of the fraction that was begun with"
+    run_curve(grown, tmp_path / "fresh", 1, quiet)
+    for name in ("predictions", "summary", "comparison"):  # probes are solved together: their sums are in another order
+        assert_frame_equal(table(again, name), table(tmp_path / "fresh", name), abs_tol=1e-3)
+    assert not (again / "subgroups.parquet").exists()
+    head = json.loads((again / "curve.json").read_text())
+    assert (head["title"], head["labels"]["scratch"]) == ("Grown", "the same, fresh")
+    (move,) = json.loads((again / "provenance.json").read_text())["went_on"]
+    assert set(move["with"]) == {"arms.nearest", "arms.pixels.baseline", "arms.scratch.label", "fractions", "seeds",
+                                 "subgroup", "title"}
+
+
+def test_an_arm_may_leave_and_come_back_as_it_was(done, discs, tmp_path):
+    again = shutil.copytree(done, tmp_path / "again")
+    before = times(again)
+    some = {"arms": {"random": {"how": "probe", "encoder": SMALL["encoder"]}}}
+    with pytest.raises(RunError, match="differs in arms.random"):
+        run_curve(recipe(discs, **some), again, 1, quiet)
+    arms = recipe(discs).model_dump()["arms"]
+    few = {name: arms[name] for name in ("scratch", "ssl")}
+    run_curve(recipe(discs, arms=few), again, 1, quiet)
+    assert table(again, "summary")["arm"].unique().sort().to_list() == ["scratch", "ssl"]
+    report_runs([again], tmp_path / "report.html", "Two arms")
+    with pytest.raises(RunError, match="points of an earlier arm 'pixels', which differs in arms.pixels.size"):
+        run_curve(recipe(discs, arms=few | {"pixels": {"how": "pixels", "size": 7}}), again, 1, quiet)
+    run_curve(recipe(discs), again, 1, quiet)
+    assert times(again) == before
+    assert table(again, "summary").equals(table(done, "summary"))
+
+
+def test_points_that_learnt_from_others_than_the_recipe_draws_are_refused(done, discs, tmp_path):
+    again = shutil.copytree(done, tmp_path / "again")
+    path = again / "points/scratch/k0-f0.25-s1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"subset": "0123456789ab"}))
+    with pytest.raises(RunError, match="k0-f0.25-s1 learnt from other patients .digest 0123456789ab"):
+        conclude(Curve(recipe(discs), again))
 
 
 def test_cross_validation_judges_every_training_patient_and_opens_no_other(discs, tmp_path, monkeypatch):

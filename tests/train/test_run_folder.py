@@ -15,6 +15,7 @@ from small_disks import ROOM, disk
 
 from medssl.config import Config
 from medssl.errors import RunError
+from medssl.evaluate.growth import may_change
 from medssl.train.how import HowConfig
 from medssl.train.run import begin_run, finish_run, held, open_run
 
@@ -87,11 +88,11 @@ class Curve(Recipe):
 
 
 def test_a_curve_s_points_are_all_done_at_one_precision(tmp_path):
-    open_run(tmp_path, Curve())
+    open_run(tmp_path, Curve(), may_change)
     learn(tmp_path)
-    open_run(tmp_path, Curve(train=HowConfig(workers=2)))
+    open_run(tmp_path, Curve(train=HowConfig(workers=2)), may_change)
     with pytest.raises(RunError, match=r"differs in train.accumulate, train.precision\)"):
-        open_run(tmp_path, Curve(train=HowConfig(precision="bf16", accumulate=2)))
+        open_run(tmp_path, Curve(train=HowConfig(precision="bf16", accumulate=2)), may_change)
 
 
 def test_what_a_run_goes_on_with_is_recorded_once_and_not_once_it_is_finished(tmp_path):
