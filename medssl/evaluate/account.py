@@ -22,16 +22,18 @@ JUDGING = {"scored_by", "pool", "below", "threshold", "overlap", "distances"}
 
 
 def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manifest, split: str, task: TaskConfig,
-          scores: Sequence[Mapping[str, Any]]) -> None:
+          scores: Sequence[Mapping[str, Any]]) -> bool:
     """Writes a judgement's table, and beside it <stem>.json: of which set and split, how many patients and cases, by
     which JUDGING settings, and the scores with their intervals.
 
-    A judgement of another set or split that it replaces is told; tables by group (by_*.parquet) go with the one that
-    they were of.
+    A judgement of another set or split that it replaces is told.
 
     Args:
         judged: rows of the patients and cases that were judged, by patient_id and case_id.
         scores: metric, mean, low and high; the ends None where there is no interval.
+
+    Returns:
+        Whether the one that it replaces was of the same set and split, by the same settings.
     """
     account = path.with_suffix(".json")
     before = json.loads(account.read_text()) if account.is_file() else {}
@@ -42,12 +44,10 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manif
         was, is_now = (", ".join(f"{name} {facts.get(name)}" for name in moved) for facts in (before, now))
         log.warning(f"{path.name} was of {was} ({before.get('patients')} patients), and is of {is_now} from now on; "
                     "copy the file away first to keep both")
-    if moved or before.get("settings") != now["settings"]:
-        for groups in path.parent.glob("by_*.parquet"):
-            groups.unlink()
     account.unlink(missing_ok=True)  # never beside a table that it is not of
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(path, table)
     write_whole(account, json.dumps(now | {
         "patients": judged["patient_id"].n_unique(), "cases": judged["case_id"].n_unique(),
         "scores": [{name: row[name] for name in ("metric", "mean", "low", "high")} for row in scores]}, indent=1))
+    return not moved and before.get("settings") == now["settings"]

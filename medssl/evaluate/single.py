@@ -101,8 +101,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
-    leave(folder / "predictions.parquet", predictions, predictions, data.manifest, split, model.task.config, found)
-    return Judged(folder, model.task.config, predictions, found)
+    return _left(folder, predictions, data, split, model.task.config, found)
 
 
 def evaluate_elsewhere(
@@ -125,8 +124,17 @@ def evaluate_elsewhere(
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
     folder, found = _beside(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
-    leave(folder / "predictions.parquet", predictions, predictions, data.manifest, split, model.task.config, found)
-    return Judged(folder, model.task.config, predictions, found)
+    return _left(folder, predictions, data, split, model.task.config, found)
+
+
+def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task: TaskConfig,
+          scores: list[dict]) -> Judged:
+    """Writes predictions.parquet and what it is of. Tables by group go with the predictions that they were of."""
+    path = folder / "predictions.parquet"
+    if not leave(path, predictions, predictions, data.manifest, split, task, scores):
+        for groups in folder.glob("by_*.parquet"):
+            groups.unlink()
+    return Judged(folder, task, predictions, scores)
 
 
 def _beside(run: Path) -> Path:

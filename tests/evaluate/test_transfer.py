@@ -52,7 +52,7 @@ def test_another_set_is_judged_by_its_own_names_without_training(tuned, elsewher
         judged = evaluate_elsewhere(tuned, elsewhere, "all", {"Bright": "Shining"}, [])
     assert (tuned / "model.safetensors").read_bytes() == before
     assert "not judged, since the manifest has none of that name: Vague" in caplog.text
-    assert judged.folder == tuned / "transfer" / elsewhere.stem
+    assert judged.folder == tuned / "transfer/discs"
     predictions = pl.read_parquet(judged.folder / "predictions.parquet")
     cases = Manifest.load(elsewhere).cases
     assert dict(predictions.select("case_id", "target").rows()) == dict(cases.select("case_id", "label.Shining").rows())

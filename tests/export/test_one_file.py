@@ -190,7 +190,7 @@ def test_it_is_judged_elsewhere_as_its_run_is(runs, files, discs, tmp_path):
     theirs, ours = (evaluate_elsewhere(source["classify"], new.manifest, "test", {}, overrides)
                     for source in (runs, files))
     assert ours.scores == theirs.scores
-    assert ours.folder == files["classify"].parent / "classify_judged/transfer" / new.manifest.stem
+    assert ours.folder == files["classify"].parent / "classify_judged/transfer/discs"
     with pytest.raises(LeakageError, match="trained on 24 of the 24"):
         evaluate_elsewhere(files["classify"], discs.manifest, "train", {}, overrides)
 
