@@ -175,6 +175,7 @@ def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned):
     told, groups = [], tuned / "by_view.parquet"
     groups.write_bytes(b"")
     found = robustness_run(tuned, "test", [], lambda done, total: told.append((done, total)))
+    assert groups.exists(), "those are of predictions.parquet"
     assert told[-1] == (31, 31)
     assert set(found.left_out) == {"bias field", "motion", "ghosting"}
     table = pl.read_parquet(tuned / "robustness.parquet")
@@ -186,7 +187,6 @@ def test_a_run_is_judged_under_every_corruption_that_suits_it(tuned):
         [scores[end] for end in ("mean", "low", "high")])
     changed = table.drop_nulls("severity").filter(pl.col("score") != clean["score"])
     assert "occlusion" in changed["corruption"], "of bright discs and faint ones nothing else takes all"
-    assert groups.exists(), "those are of predictions.parquet"
     account = json.loads((tuned / "robustness.json").read_text())
     assert account["patients"] == 12
     every = table.row(by_predicate=pl.col("corruption") == EVERY, named=True)

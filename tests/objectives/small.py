@@ -21,7 +21,7 @@ from medssl.objectives import OBJECTIVES, Objective
 from medssl.rng import stream
 from medssl.types import Batch, Views
 
-RESNET = {"name": "resnet", "blocks": (1, 1, 1, 1), "widths": (4, 4, 8, 8), "zero_init_residual": False}
+RESNET = {"name": "resnet", "blocks": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "zero_init_residual": False}
 VIT = {"name": "vit", "width": 24, "depth": 2, "heads": 2}
 ENCODERS = {  # settings, and the size of the views
     "resnet-2d": ({**RESNET, "dims": 2}, (48, 48)),
