@@ -17,7 +17,7 @@ from medssl.tasks import TaskConfig
 
 log = logging.getLogger(__name__)
 
-JUDGING = {"scored_by", "pool", "below", "threshold", "overlap", "distances"}
+JUDGING = {"scored_by", "pool", "specificity", "below", "threshold", "overlap", "distances"}
 """Settings of a task that have no part in training, and may be given anew."""
 
 

@@ -11,7 +11,7 @@ from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import HOW, Curve, Point
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
-from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, tell_unjudged, with_bounds
+from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, specificity_of, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
 from medssl.files import write_table, write_whole
 from medssl.train.run import read_provenance
@@ -36,10 +36,11 @@ def conclude(curve: Curve) -> list[str]:
     for (fold,), part in judged.group_by("fold", maintain_order=True):
         among = f"the judged of fold {fold + 1}" if len(curve.folds) > 1 else "those judged"
         tell_unjudged(config.task.name, part, among)
+    specificity = specificity_of(config.task)
     rows = [{**about, "metric": metric, "value": value} for about, table in zip(told, tables, strict=True)
-            for metric, value in score_unit(config.task.name, with_bounds(config.task, table)).items()]
+            for metric, value in score_unit(config.task.name, with_bounds(config.task, table), specificity).items()]
     scored = pl.DataFrame(rows, infer_schema_length=None)
-    experiment = _experiment(curve, scored)
+    experiment = _experiment(curve, scored, specificity)
     found = analyse(judged, experiment)
     write_table(out / "predictions.parquet", predictions)
     write_table(out / "points.parquet", scored)
@@ -70,7 +71,7 @@ def _told(curve: Curve, point: Point) -> dict:
     return told
 
 
-def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
+def _experiment(curve: Curve, scored: pl.DataFrame, specificity: float) -> Experiment:
     config, provenance = curve.config, read_provenance(curve.out)
     return Experiment(
         task=config.task.name,
@@ -80,6 +81,7 @@ def _experiment(curve: Curve, scored: pl.DataFrame) -> Experiment:
         unit=getattr(config.task, "unit", ""),
         strangers=[arm for arm, origin in provenance.get("starts", {}).items()
                    if origin["patients"] == "unknown" and arm in config.arms],
+        specificity=specificity,
     )
 
 
@@ -102,6 +104,7 @@ def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:
         "primary": primary,
         "higher_is_better": higher_is_better(primary),
         "unit": experiment.unit,
+        "specificity": experiment.specificity,
         "baselines": dict(experiment.baselines),
         "labels": dict(experiment.labels),
         "verdict": verdict,

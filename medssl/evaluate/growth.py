@@ -14,7 +14,7 @@ from medssl.evaluate.curve import ArmConfig, CurveConfig
 from medssl.files import write_whole
 from medssl.train.run import changed_keys, is_how, read_recipe
 
-TELLING = {"title", "subgroup", "scaling", "fractions", "seeds", "pretrainings", "task.below"}
+TELLING = {"title", "subgroup", "scaling", "fractions", "seeds", "pretrainings", "task.below", "task.specificity"}
 """Settings that no point depends on, with what is below them."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from medssl.errors import LeakageError, RunError
-from medssl.evaluate.scoring import PRIMARY, Rows, TaskKind, comparable, score, without_interval
+from medssl.evaluate.scoring import PRIMARY, SPECIFICITY, Rows, TaskKind, comparable, score, without_interval
 from medssl.metrics.intervals import patient_weights
 from medssl.rng import stream
 
@@ -51,7 +51,8 @@ class Scores:
         return self.point[metric][index], self.bootstrap[metric][:, index]
 
 
-def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: int = DRAWS) -> Scores:
+def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: int = DRAWS,
+             specificity: float = SPECIFICITY) -> Scores:
     """Scores every unit (arm, fraction, seed, pretraining) inside each fold, on its patients and on draws of them.
 
     Args:
@@ -60,6 +61,7 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
         task: what is scored.
         seed: names the draws; rows in another order give the same ones.
         draws: B.
+        specificity: as `scoring.score` has it.
 
     Raises:
         RunError: a unit is missing or unfinished, or judged other cases or targets than the rest.
@@ -80,8 +82,8 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
     for fold in folds:
         rows, judged = _matrix(predictions.filter(pl.col("fold") == fold), units, fold)
         counts = patient_weights(np.unique(rows.patient), stream(seed, "bootstrap", "patients", fold), draws).T
-        point.add(score(task, rows, judged))
-        bootstrap.add(score(task, rows, judged, counts))
+        point.add(score(task, rows, judged, specificity=specificity))
+        bootstrap.add(score(task, rows, judged, counts, specificity))
         untold |= without_interval(task, rows)
     return Scores(task, arms, fractions, seeds, pretrainings,
                   {metric: values[0, places] for metric, values in point.means().items()},

@@ -1,7 +1,7 @@
 """From predictions to metrics: what each kind of task is scored by, for many models and many patient draws at once.
 
-classify  auroc (mean over the names with both classes present), auroc/<name>; auprc, sensitivity (at SPECIFICITY) and,
-          of probabilities, ece and brier (the same mean)
+classify  auroc (mean over the names with both classes present), auroc/<name>; auprc, sensitivity (at the task's
+          specificity) and, of probabilities, ece and brier (the same mean)
 segment   dice (mean over a case's regions, then over cases), dice/<region>; a prediction is a region's Dice. Where each
           judged case says its spacing, hd95 and assd, mm, likewise, from rows named hd95/<region> and assd/<region>
 regress   mae, rmse, r2 (mean over names), and mae/<name>, ... where there are several names; auroc/<name> < <bound> of
@@ -35,6 +35,7 @@ RANGES = {"auroc": (0, 1), "auprc": (0, 1), "sensitivity": (0, 1), "ece": (0, 1)
           "dice": (0, 1), "hd95": (0, math.inf), "assd": (0, math.inf),
           "mae": (0, math.inf), "rmse": (0, math.inf), "r2": (-math.inf, 1)}
 SPECIFICITY = 0.9
+"""Where a task says no other."""
 RANKING = ("auroc", "auprc", "sensitivity")
 LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
 DRAWS = 1000
@@ -139,7 +140,7 @@ def _partial(predictions: pl.DataFrame) -> list[str]:
     return [distance for distance in DISTANCES if counts.get(distance) != counts.get("dice")]
 
 
-def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
+def with_intervals(task: TaskKind, predictions: pl.DataFrame, specificity: float = SPECIFICITY) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
     Metrics that are undefined, as where a class is absent, are left out. A single patient tells nothing of others, nor
     do fewer than FEWEST_OF_A_CLASS of a class: low and high are None. Redrawn patients are fewer different ones, by
@@ -149,7 +150,7 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame) -> list[dict]:
     values = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
     patients = np.arange(judged.patient.max() + 1)
     counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
-    point, drawn = score(task, judged, values), score(task, judged, values, counts)
+    point, drawn = (score(task, judged, values, each, specificity) for each in (None, counts))
     untold = without_interval(task, judged)
     rows = []
     for metric, draws in drawn.items():
@@ -166,13 +167,18 @@ def scores_of_one(task: TaskConfig, predictions: pl.DataFrame, among: str = "tho
     """`with_intervals` for what one model predicted, bounds included; names that cannot be judged are told."""
     bounded = with_bounds(task, predictions)
     tell_unjudged(task.name, bounded, among)
-    return with_intervals(task.name, bounded)
+    return with_intervals(task.name, bounded, specificity_of(task))
 
 
-def score_unit(task: TaskKind, predictions: pl.DataFrame) -> dict[str, float]:
+def specificity_of(task: TaskConfig) -> float:
+    return getattr(task, "specificity", SPECIFICITY)
+
+
+def score_unit(task: TaskKind, predictions: pl.DataFrame, specificity: float = SPECIFICITY) -> dict[str, float]:
     """Metrics of one model, from its rows (case_id, patient_id, name, target, prediction); NaN where undefined."""
     predictions = comparable(task, predictions)
-    values = score(task, Rows.of(predictions), predictions["prediction"].cast(pl.Float64).to_numpy()[None])
+    judged = predictions["prediction"].cast(pl.Float64).to_numpy()[None]
+    values = score(task, Rows.of(predictions), judged, specificity=specificity)
     return {metric: float(value[0, 0]) for metric, value in values.items()}
 
 
@@ -187,8 +193,8 @@ def case_scores(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
     return predictions.group_by("case_id").agg(score.mean().alias("score"))
 
 
-def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
-          counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: np.ndarray | None = None,
+          specificity: float = SPECIFICITY) -> dict[str, np.ndarray]:
     """Metrics of U models under B draws of patients.
 
     Args:
@@ -196,12 +202,15 @@ def score(task: TaskKind, rows: Rows, predictions: np.ndarray,
         rows: the R rows that every model judged.
         predictions: (U, R).
         counts: (P, B), how often a draw holds each patient; None scores the patients as they are, B = 1.
+        specificity: at which a classification's sensitivity is told.
 
     Returns:
         (B, U) a metric; all NaN where the rows do not define it (a class is absent). A draw that happens not to define
         a metric takes the value of one that does, the same for all models: the patients were drawn until it did.
     """
-    return {"classify": _classify, "segment": _segment, "regress": _regress}[task](rows, predictions, counts)
+    if task == "classify":
+        return _classify(rows, predictions, counts, specificity)
+    return {"segment": _segment, "regress": _regress}[task](rows, predictions, counts)
 
 
 def primary_score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
@@ -213,9 +222,10 @@ def primary_score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: n
     return _macro(values for _, values in _by_name(metric, rows, predictions, counts))
 
 
-def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None) -> dict[str, np.ndarray]:
+def _classify(rows: Rows, predictions: np.ndarray, counts: np.ndarray | None,
+              specificity: float) -> dict[str, np.ndarray]:
     by_name = {f"auroc/{name}": values for name, values in _by_name(classify.auroc, rows, predictions, counts)}
-    others = {"auprc": classify.auprc, "sensitivity": partial(classify.sensitivity_at, specificity=SPECIFICITY)}
+    others = {"auprc": classify.auprc, "sensitivity": partial(classify.sensitivity_at, specificity=specificity)}
     if predictions.min() >= 0 and predictions.max() <= 1:
         others |= {"ece": _of_both(classify.ece), "brier": _of_both(classify.brier)}
     means = {name: _macro(values for _, values in _by_name(metric, rows, predictions, counts))

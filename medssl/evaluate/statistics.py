@@ -12,7 +12,7 @@ from medssl.data.groups import FEWEST, grouped
 from medssl.errors import RunError
 from medssl.evaluate.multiplier import joint_draws, label_multiplier
 from medssl.evaluate.resample import Scores, resample
-from medssl.evaluate.scoring import RANGES, TaskKind, family, higher_is_better, tell_unjudged
+from medssl.evaluate.scoring import RANGES, SPECIFICITY, TaskKind, family, higher_is_better, tell_unjudged
 from medssl.evaluate.verdict import verdict
 from medssl.metrics.intervals import Interval, over_patients_and_seeds
 from medssl.rng import stream
@@ -35,6 +35,7 @@ class Experiment:
     train_patients: labelled patients at each fraction (mean over seeds and folds), where known.
     unit: of the target, for regress.
     strangers: arms of whose weights nobody knows whom they saw before.
+    specificity: at which a classification's sensitivity is told.
     seed: names the bootstrap draws.
     """
 
@@ -44,6 +45,7 @@ class Experiment:
     train_patients: Mapping[float, int] = field(default_factory=dict)
     unit: str = ""
     strangers: Sequence[str] = ()
+    specificity: float = SPECIFICITY
     seed: int = 0
 
     def label(self, arm: str) -> str:
@@ -58,7 +60,7 @@ def train_patients(points: pl.DataFrame) -> dict[float, int]:
 
 def resampled(predictions: pl.DataFrame, experiment: Experiment) -> Scores:
     """`resample` for this experiment; RunError also where an arm or baseline to be compared has no predictions."""
-    scores = resample(predictions, experiment.task, experiment.seed)
+    scores = resample(predictions, experiment.task, experiment.seed, specificity=experiment.specificity)
     unknown = sorted({*experiment.baselines, *experiment.baselines.values()} - set(scores.arms))
     if unknown:
         raise RunError(f"No predictions of {', '.join(map(repr, unknown))}", expected=f"arms {', '.join(scores.arms)}",

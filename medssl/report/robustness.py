@@ -13,8 +13,8 @@ from medssl.evaluate.robustness import CLEAN, EVERY, Robustness
 from medssl.evaluate.scoring import higher_is_better
 from medssl.report import words
 from medssl.report.figures import draw_line
+from medssl.report.metric_names import metric_name
 from medssl.report.style import FAINT, drawing, line_styles, new_figure, save_figure
-from medssl.report.tables import METRIC_NAMES
 
 BESIDE = 0.06
 """Severities between neighbouring lines, so that their bars stand side by side."""
@@ -45,7 +45,7 @@ def robustness_figure(table: pl.DataFrame) -> Figure:
             draw_line(axes, [severity + aside * (severity > 0) for severity in rows["severity"]], rows, "score", style)
             axes.plot([], [], **style.line(), label=f"{name}, {_lost(losses[name])}")
         axes.set_xlabel("severity (0: scans as they are)")
-        axes.set_ylabel(f"{METRIC_NAMES[metric]}, {direction} is better")
+        axes.set_ylabel(f"{metric_name(metric)}, {direction} is better")
         axes.set_title(f"Mean relative degradation {_lost(losses[EVERY])}")
         figure.legend(loc="outside right center", title="corruption, and what it costs")
     return figure
@@ -56,7 +56,7 @@ def robustness_lines(found: Robustness) -> list[str]:
     and what was left out."""
     clean, digits = found.table.row(0, named=True), words.decimals(found.table["score"])
     interval = words.interval(clean["score_low"], clean["score_high"], digits)
-    lines = [f"{METRIC_NAMES[clean['metric']]} on clean scans {words.number(clean['score'], digits)}, {words.LEVEL} "
+    lines = [f"{metric_name(clean['metric'])} on clean scans {words.number(clean['score'], digits)}, {words.LEVEL} "
              f"interval over patients {interval}",
              _line("severity", [*map(str, SEVERITIES), "share lost"])]
     for (name,), rows in found.table[1:].group_by("corruption", maintain_order=True):

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from medssl.archives import read_arrays
 from medssl.config import read_yaml
 from medssl.errors import RunError
-from medssl.evaluate.scoring import higher_is_better
+from medssl.evaluate.scoring import SPECIFICITY, higher_is_better
+from medssl.report.metric_names import metric_name, metric_unit
 from medssl.report.study import Study, read_study
 from medssl.train.run import is_finished
 
@@ -24,14 +25,6 @@ SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low",
                    "test_patients", "test_cases")
 COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
                       "multiplier", "multiplier_low", "multiplier_high")
-METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "sensitivity": "sensitivity at 90 % specificity",
-                "ece": "calibration error (ECE)", "brier": "Brier score", "dice": "Dice", "hd95": "HD95",
-                "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
-ERROR_METRICS = frozenset({"mae", "rmse"})
-"""Measured in the target's own unit."""
-DISTANCES = frozenset({"hd95", "assd"})
-"""In mm."""
-
 Role = Literal["baseline", "compared", "trivial"]
 
 
@@ -53,6 +46,7 @@ class CurveHead(BaseModel):
     primary: str
     higher_is_better: bool
     unit: str = ""
+    specificity: float = SPECIFICITY
     baselines: dict[str, str]
     labels: dict[str, str]
     verdict: list[str]
@@ -150,22 +144,13 @@ class Curve:
         return self.head.labels.get(arm, arm)
 
     def metric_name(self, metric: str) -> str:
-        """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where the curve has parts to take a mean over."""
-        family, _, part = metric.partition("/")
-        name = METRIC_NAMES.get(family, family)
-        if part:
-            return f"{name} · {part}"
-        return f"mean {name}" if any(other.startswith(f"{family}/") for other in self.metrics) else name
+        return metric_name(metric, self.metrics, self.head.specificity)
 
     def higher_is_better(self, metric: str) -> bool:
         return higher_is_better(metric)
 
     def unit(self, metric: str) -> str:
-        family = metric.partition("/")[0]
-        if family in DISTANCES:
-            return "mm"
-        has_unit = family in ERROR_METRICS or metric == self.head.primary
-        return self.head.unit if has_unit else ""
+        return metric_unit(metric, self.head.unit)
 
     def scores(self, arm: str, metric: str) -> pl.DataFrame:
         """Rows of the summary for one line of the picture, few labels to many."""

@@ -53,6 +53,8 @@ class Classify(Task):
         """Weigh positives by negatives / positives of the labelled training cases (of single_label, each class by the
         inverse of its share), at most 100-fold. Probabilities have the weights taken out again, so that they are still
         those of the cases as they are. Linear probes are not weighed."""
+        specificity: Annotated[float, Field(gt=0, lt=1)] = 0.9
+        """At which the sensitivity is told."""
 
         @model_validator(mode="after")
         def _labels_exist(self) -> Classify.Config:

@@ -147,7 +147,8 @@ def test_what_would_change_a_point_is_refused(done, discs, changes, key):
 
 def test_a_curve_grows_and_is_told_otherwise_without_anything_done_twice(done, discs, tmp_path):
     arms = recipe(discs).model_dump()["arms"]
-    grown = recipe(discs, seeds=3, fractions=[0.25, 0.5, 1.0], subgroup=None, title="Grown", arms={
+    task = CLASSIFY | {"specificity": 0.5}
+    grown = recipe(discs, seeds=3, fractions=[0.25, 0.5, 1.0], subgroup=None, title="Grown", task=task, arms={
         "scratch": arms["scratch"] | {"label": "the same, fresh"}, "ssl": arms["ssl"], "frozen": arms["frozen"],
         "random": arms["random"], "pixels": arms["pixels"] | {"baseline": "random"},
         "nearest": {"how": "knn", "weights_of": "ssl"}})
@@ -161,10 +162,10 @@ def test_a_curve_grows_and_is_told_otherwise_without_anything_done_twice(done, d
         assert_frame_equal(table(again, name), table(tmp_path / "fresh", name), abs_tol=1e-3)
     assert not (again / "subgroups.parquet").exists()
     head = json.loads((again / "curve.json").read_text())
-    assert (head["title"], head["labels"]["scratch"]) == ("Grown", "the same, fresh")
+    assert (head["title"], head["labels"]["scratch"], head["specificity"]) == ("Grown", "the same, fresh", 0.5)
     (move,) = json.loads((again / "provenance.json").read_text())["went_on"]
     assert set(move["with"]) == {"arms.nearest", "arms.pixels.baseline", "arms.scratch.label", "fractions", "seeds",
-                                 "subgroup", "title"}
+                                 "subgroup", "task.specificity", "title"}
 
 
 def test_an_arm_may_leave_and_come_back_as_it_was(done, discs, tmp_path):

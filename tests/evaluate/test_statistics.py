@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import norm
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from medssl import MedsslError
 from medssl.errors import LeakageError, RunError
 from medssl.evaluate.resample import DRAWS, resample
-from medssl.evaluate.scoring import score_unit, tell_unjudged, with_bounds
+from medssl.evaluate.scoring import score_unit, scores_of_one, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import (
     COMPARISON,
     SUMMARY,
@@ -26,7 +26,7 @@ from medssl.evaluate.statistics import (
     train_patients,
 )
 from medssl.rng import stream
-from medssl.tasks import Regress
+from medssl.tasks import Classify, Regress
 
 FRACTIONS = (0.05, 0.1, 0.25, 1.0)
 
@@ -188,6 +188,20 @@ def test_scores_are_those_of_scikit_learn_with_uncertain_cases_left_out():
     assert means["mean"].item() == pytest.approx(np.mean(expected["auroc"]))
     assert means.schema == SUMMARY
     assert means.select("seeds", "folds", "test_patients", "test_cases").row(0) == (3, 1, 30, 60)
+
+
+def test_sensitivity_is_told_at_the_specificity_that_is_asked_for():
+    predictions = finding_experiment(stream("specificity"), names=("Edema",))
+    one = predictions.filter(arm="mae", fraction=0.1, seed=0)
+    false, true, _ = roc_curve(one["target"], one["prediction"])
+    for asked in (0.5, 0.95):
+        best = true[false <= 1 - asked + 1e-9].max()
+        assert score_unit("classify", one, asked)["sensitivity"] == pytest.approx(best)
+        scores = resampled(predictions, Experiment("classify", specificity=asked))
+        assert scores.at("sensitivity", "mae")[0][0, 0, 0] == pytest.approx(best)
+        (told,) = [row for row in scores_of_one(Classify.Config(labels=("Edema",), specificity=asked), one)
+                   if row["metric"] == "sensitivity"]
+        assert told["mean"] == pytest.approx(best)
 
 
 def test_dice_is_the_mean_of_a_case_over_its_regions_then_over_cases():

@@ -64,6 +64,14 @@ def pages(tmp_path: Path):
     return lambda *curves, **options: Page(write_report(tmp_path / "out", "A page", list(curves), **options))
 
 
+def test_a_sensitivity_says_at_which_specificity(make_curve):
+    folder = make_curve()
+    assert read_curve(folder).metric_name("sensitivity") == "sensitivity at 90 % specificity"
+    head = json.loads((folder / "curve.json").read_text())
+    (folder / "curve.json").write_text(json.dumps(head | {"specificity": 0.975}))
+    assert read_curve(folder).metric_name("sensitivity") == "sensitivity at 97.5 % specificity"
+
+
 @pytest.mark.parametrize("task", ["classify", "segment", "regress"])
 def test_every_number_of_the_tables_is_on_the_page(task, make_curve, pages):
     folder = make_curve(task)
