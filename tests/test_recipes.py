@@ -129,6 +129,14 @@ def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifes
     assert summary["mean"].is_finite().any()
 
 
+@pytest.mark.parametrize("recipe", ["chexpert/curve.yaml", "brats2021/curve.yaml", "brats2023_gli/curve.yaml",
+                                    "echonet_dynamic/curve.yaml", "echonet_dynamic/curve_r2plus1d.yaml"])
+def test_every_arm_of_a_large_curve_chooses_its_rate_alike(recipe: str):
+    config = load_recipe(PIPELINES / recipe, "curve")
+    assert config.train.optim.lr in config.choice.lrs
+    assert all(arm.lr is None for arm in config.arms.values())
+
+
 def test_extended_recipe_keeps_the_rest():
     base = load_recipe(PIPELINES / "brats2021/curve.yaml", "curve")
     child = load_recipe(PIPELINES / "brats2023_gli/curve.yaml", "curve")
