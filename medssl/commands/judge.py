@@ -162,7 +162,7 @@ def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, car
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Curve folders and pretraining run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of curves, finetuned and pretraining runs.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="The page's title.")] = "Label-efficiency report",
 ) -> None:

@@ -23,8 +23,8 @@ JUDGING = {"scored_by", "pool", "specificity", "below", "threshold", "overlap", 
 
 def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manifest, split: str, task: TaskConfig,
           scores: Sequence[Mapping[str, Any]]) -> bool:
-    """Writes a judgement's table, and beside it <stem>.json: of which set and split, how many patients and cases, by
-    which JUDGING settings, and the scores with their intervals.
+    """Writes a judgement's table, and beside it <stem>.json: of which set and split, how many patients and cases, what
+    task and by which JUDGING settings, and the scores with their intervals.
 
     A judgement of another set or split that it replaces is told.
 
@@ -38,6 +38,7 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manif
     account = path.with_suffix(".json")
     before = json.loads(account.read_text()) if account.is_file() else {}
     now = {"medssl": medssl.__version__, "card": manifest.card.name, "manifest": manifest.digest, "split": split,
+           "task": task.name, "unit": getattr(task, "unit", ""),
            "settings": task.model_dump(mode="json", include=JUDGING)}
     moved = [name for name in ("card", "manifest", "split") if before and before.get(name) != now[name]]
     if moved:

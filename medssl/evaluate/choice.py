@@ -35,10 +35,12 @@ class ChoiceConfig(Config):
 
 @dataclass(frozen=True)
 class Choice:
-    """lr: None where nothing could be told apart. scores: mean held-out score by rate, in the primary metric."""
+    """lr: None where nothing could be told apart. scores: mean held-out score by rate, in the primary metric. diverged:
+    the rates at which a training did."""
 
     lr: float | None
     scores: dict[float, float]
+    diverged: tuple[float, ...] = ()
 
 
 Attempt = Callable[[pl.DataFrame, pl.DataFrame, float], pl.DataFrame]
@@ -75,4 +77,4 @@ def choose_lr(config: ChoiceConfig, task: TaskConfig, cases: pl.DataFrame, seed:
     known = {lr: [score for score in found if math.isfinite(score)] for lr, found in scores.items()}
     means = {lr: sum(found) / len(found) for lr, found in known.items() if found and lr not in diverged}
     best = (max if higher_is_better(metric) else min)(means, key=means.get, default=None)
-    return Choice(best, means)
+    return Choice(best, means, tuple(sorted(diverged)))

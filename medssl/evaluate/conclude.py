@@ -10,6 +10,7 @@ from medssl.data.fraction import subset_digest
 from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import HOW, Curve, Point
+from medssl.evaluate.failures import diverged_rates, failures, leave_failures
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, specificity_of, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
@@ -46,6 +47,10 @@ def conclude(curve: Curve) -> list[str]:
     write_table(out / "points.parquet", scored)
     write_table(out / "summary.parquet", found.summary)
     write_table(out / "comparison.parquet", found.comparison)
+    compared = {*experiment.baselines, *experiment.baselines.values()}
+    leave_failures(out, failures(config.task.name, predictions, [arm for arm in config.arms if arm in compared]
+                                 or list(config.arms)))
+    write_table(out / "diverged.parquet", diverged_rates(told))
     if config.task.name == "regress":
         write_table(out / "agreement.parquet", agreement(predictions))
     for name in ("subgroups", "subgroup_comparison"):  # of an earlier recipe

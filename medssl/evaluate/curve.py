@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import polars as pl
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -301,7 +301,7 @@ class Curve:
         """Another one for each fold and pretraining."""
         return self.config.arms[arm].pretrain.seed + fold + len(self.folds) * pretraining
 
-    def save(self, point: Point, predictions: pl.DataFrame, seconds: float, **chosen: float | None) -> None:
+    def save(self, point: Point, predictions: pl.DataFrame, seconds: float, **chosen: Any) -> None:
         """chosen: what the point chose for itself, told beside it."""
         labelled = self.labelled_cases(point)
         told = {"arm": point.arm, "fraction": point.fraction, "seed": point.seed, "fold": point.fold,

@@ -69,6 +69,7 @@ def _finetune_point(curve: Curve, point: Point) -> None:
                            _judged(curve, _finetuned(curve, point, inside, tried), outside))
         lr = choice.lr or lr
         chosen = {"lr": lr, "held_out_score": choice.scores.get(lr)}
+        chosen |= {"diverged": choice.diverged} if choice.diverged else {}
     model = _finetuned(curve, point, cases, lr)
     predictions = _judged_and_shown(curve, point, model, judged)
     curve.save(point, predictions, time.monotonic() - began, **chosen)

@@ -17,6 +17,7 @@ from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.account import JUDGING, leave
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
+from medssl.evaluate.failures import failures_of_one, leave_failures
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
@@ -134,6 +135,7 @@ def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task:
     if not leave(path, predictions, predictions, data.manifest, split, task, scores):
         for groups in folder.glob("by_*.parquet"):
             groups.unlink()
+    leave_failures(folder, failures_of_one(task.name, predictions))
     return Judged(folder, task, predictions, scores)
 
 

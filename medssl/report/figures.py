@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from medssl.evaluate.verdict import LEVEL
 from medssl.report import words
+from medssl.report.layout import Picture, drawn
 from medssl.report.style import (
     HUES,
     INK,
@@ -85,6 +86,12 @@ def difference_figure(curve: Curve, narrow: bool = False) -> Figure:
         names = {arm: f"{curve.label(arm)} vs {curve.label(curve.head.baselines.get(arm, ''))}" for arm in arms}
         _legend(figure, curve, arms, narrow, names)
     return figure
+
+
+def training_picture(log: pl.DataFrame, caption: str) -> Picture:
+    """`training_figure` for a page."""
+    names = ", ".join(name.replace("_", " ") for name in log.columns if name not in ("step", "seconds"))
+    return drawn(lambda narrow: training_figure(log, narrow), f"Training curves against the step: {names}.", caption)
 
 
 def training_figure(log: pl.DataFrame, narrow: bool = False) -> Figure:

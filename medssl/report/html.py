@@ -24,12 +24,15 @@ from medssl.report.cells import (
     subgroup_tables,
 )
 from medssl.report.checklist import checklist
-from medssl.report.figures import curve_figure, difference_figure, training_figure
-from medssl.report.layout import Picture, drawn, environment
+from medssl.report.failures import failure_tables
+from medssl.report.figures import curve_figure, difference_figure, training_picture
+from medssl.report.finetuned import finetuned_part
+from medssl.report.judged import Finetuned, read_finetuned
+from medssl.report.layout import Picture, drawn, environment, stored
 from medssl.report.model_card import model_card
 from medssl.report.scaling import Scaling, scaling_part
 from medssl.report.scans import ranked_figure, segmentation_figure
-from medssl.report.style import data_uri, png_uri
+from medssl.report.style import png_uri
 from medssl.report.tables import RANKS, Curve, Pretrain, read_curve, read_pretrain
 
 _PICTURES = {
@@ -60,6 +63,7 @@ class CurvePart:
     scaling: Scaling | None
     agreement: AgreementPart | None
     examples: Picture | None
+    failures: list[Table]
     protocol: str
     cohort: list[Table]
     checklist: Table
@@ -76,7 +80,7 @@ class PretrainPart:
 
 
 def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Sequence[Path] = (),
-                 extra_provenance: dict[str, Any] | None = None) -> Path:
+                 extra_provenance: dict[str, Any] | None = None, finetuned: Sequence[Path] = ()) -> Path:
     """Writes one page about these runs and returns its path.
 
     Args:
@@ -84,23 +88,26 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
         title: the page's heading.
         curves: curve folders, in the order of the page.
         pretrains: finished pretrain run folders.
+        finetuned: finished finetuning runs, or folders of judgements beside one-file models.
         extra_provenance: facts about the report as a whole (machine, wall time, command), shown with the rest.
 
     Raises:
         RunError: a folder lacks a table the page needs, or the table does not fit.
     """
     read_curves = [read_curve(Path(folder)) for folder in curves]
+    read_models = [read_finetuned(Path(folder)) for folder in finetuned]
     read_runs = [read_pretrain(Path(folder)) for folder in pretrains]
     page = environment().get_template("report.html.j2").render(
         title=title,
         version=__version__,
         level=words.LEVEL,
         curves=[_curve_part(curve, f"curve-{index}") for index, curve in enumerate(read_curves, 1)],
+        models=[finetuned_part(model, f"model-{index}") for index, model in enumerate(read_models, 1)],
         pretrains=[_pretrain_part(run, f"pretrain-{index}") for index, run in enumerate(read_runs, 1)],
-        provenance=_provenance(read_curves, read_runs, extra_provenance),
+        provenance=_provenance(read_curves, read_models, read_runs, extra_provenance),
         recipes=[(name, yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True))
                  for name, recipe in [(curve.head.title, curve.recipe) for curve in read_curves]
-                 + [(run.name, run.recipe) for run in read_runs] if recipe],
+                 + [(run.name, run.recipe) for run in [*read_models, *read_runs]] if recipe],
     )
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +125,8 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
         panels=_panels_picture(curve, others), scaling=scaling_part(curve), agreement=agreement_part(curve),
         examples=_examples_picture(curve) or _ranked_picture(curve),
+        failures=failure_tables(curve.failures, curve.head.task, {arm: curve.label(arm) for arm in curve.arms})
+        if curve.failures else [],
         protocol=curve.head.protocol, cohort=cohort_tables(curve.study) if curve.study else [],
         checklist=checklist(curve), model_card=model_card(curve),
         downloads=_downloads(curve))
@@ -153,18 +162,12 @@ def _panels_picture(curve: Curve, others: list[str]) -> Picture | None:
 
 
 def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
-    figures = ", ".join(name.replace("_", " ") for name in run.log.columns if name not in ("step", "seconds"))
-    training = drawn(lambda narrow: training_figure(run.log, narrow),
-                      f"Training curves against the step: {figures}.",
-                      "The loss and the health figures while pretraining. A feature spread or an effective rank "
-                      "that falls towards nothing would mean collapse.")
+    training = training_picture(run.log, "The loss and the health figures while pretraining. A feature spread or an "
+                                "effective rank that falls towards nothing would mean collapse.")
     known = [stem for stem in _PICTURES if stem in run.pictures]
-    pictures = []
-    for stem in known + [stem for stem in run.pictures if stem not in known]:
-        caption = _PICTURES.get(stem, words.sentence(stem.replace("_", " ")))
-        uri = data_uri(run.pictures[stem], "image/png")
-        pictures.append(Picture(uri, uri, caption, caption))
-    return PretrainPart(anchor, run.name, training, pictures)
+    shown = known + [stem for stem in run.pictures if stem not in known]
+    return PretrainPart(anchor, run.name, training, [
+        stored(run.pictures[stem], _PICTURES.get(stem, words.sentence(stem.replace("_", " ")))) for stem in shown])
 
 
 def _examples_picture(curve: Curve) -> Picture | None:
@@ -243,7 +246,9 @@ def _without_folders(recipe: Any) -> Any:
     return words.without_folders(recipe) if isinstance(recipe, str) else recipe
 
 
-def _provenance(curves: Sequence[Curve], runs: Sequence[Pretrain], extra: dict[str, Any] | None) -> list[Table]:
+def _provenance(curves: Sequence[Curve], models: Sequence[Finetuned], runs: Sequence[Pretrain],
+                extra: dict[str, Any] | None) -> list[Table]:
     tables = [provenance_table("This report", {**(extra or {}), "medssl": __version__})]
     tables += [provenance_table(f"Curve: {curve.head.title}", curve.provenance) for curve in curves]
+    tables += [provenance_table(f"Finetuning: {model.name}", model.provenance) for model in models if model.provenance]
     return tables + [provenance_table(f"Pretraining: {run.name}", run.provenance) for run in runs]

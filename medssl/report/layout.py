@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from medssl.report.style import svg_uri
+from medssl.report.style import data_uri, svg_uri
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,12 @@ class Picture:
 def drawn(draw: Callable[[bool], Figure], alt: str, caption: str) -> Picture:
     """draw: makes the figure, for a phone where its argument is True."""
     return Picture(svg_uri(draw(False)), svg_uri(draw(True)), alt, caption)
+
+
+def stored(content: bytes, caption: str) -> Picture:
+    """A PNG as it lies in a run's folder."""
+    uri = data_uri(content, "image/png")
+    return Picture(uri, uri, caption, caption)
 
 
 def environment() -> Environment:

@@ -16,9 +16,11 @@ DISTANCES = frozenset({"hd95", "assd"})
 
 
 def metric_name(metric: str, metrics: Iterable[str] = (), specificity: float = SPECIFICITY) -> str:
-    """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where some of `metrics` are parts that it is the mean of."""
+    """`dice/WT` -> "Dice · WT"; `dice` -> "mean Dice" where some of `metrics` are parts that it is the mean of; what
+    follows a metric's own name stays, as in "AUROC by energy"."""
     head, _, part = metric.partition("/")
-    name = NAMES.get(head, head)
+    word, gap, rest = head.partition(" ")
+    name = NAMES.get(word, word) + gap + rest
     if head == "sensitivity":
         name += f" at {words.percent(specificity)} specificity"
     if part:

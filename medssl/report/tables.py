@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from medssl.archives import read_arrays
-from medssl.config import read_yaml
 from medssl.errors import RunError
 from medssl.evaluate.scoring import SPECIFICITY, higher_is_better
+from medssl.report.judged import Failures, read_failures
 from medssl.report.metric_names import metric_name, metric_unit
+from medssl.report.reading import read_json, read_log, read_optional, read_recipe, read_table, require_folder
 from medssl.report.study import Study, read_study
 from medssl.train.run import is_finished
 
@@ -116,6 +116,8 @@ class Curve:
     """The comparison of each scaling axis's largest arm with its smallest; None where the recipe asks for none."""
     agreement: Agreement | None = None
     """Of a regression; None where an earlier version made it."""
+    failures: Failures | None = None
+    """None where an earlier version made it."""
     study: Study | None = None
     """What it was made on; None where an earlier version made it."""
 
@@ -179,106 +181,51 @@ class Pretrain:
 def read_curve(folder: Path) -> Curve:
     """Reads what `medssl curve` wrote; RunError names the file that is missing or does not fit."""
     remedy = "run `medssl curve` on this recipe to its end, then `medssl report` again"
-    _require_folder(folder, remedy)
+    require_folder(folder, remedy)
     head_path = folder / "curve.json"
     try:
-        head = CurveHead.model_validate(_read_json(head_path, remedy))
+        head = CurveHead.model_validate(read_json(head_path, remedy))
     except ValidationError as error:
         places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
         raise RunError(f"{head_path} does not fit at: {places}", expected="the keys `medssl curve` writes",
                        remedy=remedy) from None
-    summary = _read_table(folder / "summary.parquet", SUMMARY_COLUMNS, remedy)
+    summary = read_table(folder / "summary.parquet", SUMMARY_COLUMNS, remedy)
     if head.primary not in summary["metric"]:
         raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
                        expected=f"the primary metric that {head_path.name} names", remedy=remedy)
-    comparison = _read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
+    comparison = read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
     kept = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
     examples, ranked = ({arm: shown for arm, shown in kept.items() if isinstance(shown, kind)}
                         for kind in (Examples, Ranked))
-    ends = _read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
-    return Curve(head, summary, comparison, _read_json(folder / "provenance.json", remedy),
-                 _read_recipe(folder / "recipe.yaml"), examples, ranked,
-                 _read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
-                 _read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
-                 _read_agreement(folder, remedy), read_study(folder))
+    ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
+    return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy),
+                 read_recipe(folder / "recipe.yaml"), examples, ranked,
+                 read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
+                 read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
+                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder))
 
 
 def read_pretrain(folder: Path) -> Pretrain:
     """Reads what `medssl pretrain` wrote; RunError when the run is missing or unfinished."""
     remedy = "let `medssl pretrain` finish (started again, it resumes), then `medssl report` again"
-    _require_folder(folder, remedy)
+    require_folder(folder, remedy)
     if not is_finished(folder):
         raise RunError(f"No {folder / 'model.json'}: the run has not finished", expected="a finished pretrain run",
                        remedy=remedy)
     pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
-    return Pretrain(folder.resolve().name, _read_log(folder / "metrics.jsonl", remedy),
-                    _read_json(folder / "provenance.json", remedy), _read_recipe(folder / "recipe.yaml"), pictures)
-
-
-def _require_folder(folder: Path, remedy: str) -> None:
-    if not folder.is_dir():
-        raise RunError(f"No folder {folder}", expected="a folder with the run's tables", remedy=remedy)
-
-
-def _require_file(path: Path, remedy: str) -> None:
-    if not path.is_file():
-        raise RunError(f"No file {path}", expected=f"{path.name} in the run's folder", remedy=remedy)
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    return read_yaml(path) if path.is_file() else {}
-
-
-def _read_optional(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame | None:
-    return _read_table(path, columns, remedy) if path.is_file() else None
+    return Pretrain(folder.resolve().name, read_log(folder / "metrics.jsonl", remedy),
+                    read_json(folder / "provenance.json", remedy), read_recipe(folder / "recipe.yaml"), pictures)
 
 
 def _read_agreement(folder: Path, remedy: str) -> Agreement | None:
     if not (folder / "agreement.parquet").is_file():
         return None
-    limits = _read_table(folder / "agreement.parquet", ("arm", "name", "measure", "mean", "low", "high"), remedy)
+    limits = read_table(folder / "agreement.parquet", ("arm", "name", "measure", "mean", "low", "high"), remedy)
     shown = ["arm", "name", "target", "prediction"]
-    every = _read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
+    every = read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
     every = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
     cases = every.filter(pl.col("pretraining") == 0) if "pretraining" in every.columns else every
     return Agreement(limits, cases.select(shown))
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    _require_file(path, remedy)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}", remedy=remedy) from None
-    if not isinstance(data, dict):
-        raise RunError(f"{path} holds a {type(data).__name__}", expected="a JSON object", remedy=remedy)
-    return data
-
-
-def _read_table(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame:
-    _require_file(path, remedy)
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path} is not Parquet: {error}", remedy=remedy) from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise RunError(f"{path} lacks the columns {', '.join(missing)}", expected=f"{', '.join(columns)}",
-                       remedy=remedy)
-    return table
-
-
-def _read_log(path: Path, remedy: str) -> pl.DataFrame:
-    _require_file(path, remedy)
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        log = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    except (ValueError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{path} cannot be read: {error}", expected="a JSON object a line", remedy=remedy) from None
-    missing = [name for name in ("step", "loss") if name not in log.columns]
-    if missing:
-        raise RunError(f"{path} has no {' and no '.join(missing)}", expected="a step and a loss a line", remedy=remedy)
-    return log
 
 
 def _read_examples(path: Path, remedy: str) -> Examples | Ranked:

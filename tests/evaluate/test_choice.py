@@ -63,6 +63,7 @@ def test_a_rate_that_diverges_is_not_chosen_and_ends_nothing(cases):
     choice = choose_lr(ChoiceConfig(lrs=(0.01, 0.1, 1.0)), BRIGHT, cases, 0, attempt)
     assert choice.lr == 0.01
     assert set(choice.scores) == {0.01}
+    assert choice.diverged == (0.1, 1.0)
     with pytest.raises(OutOfMemory):
         choose_lr(ChoiceConfig(lrs=(0.01, 0.1)), BRIGHT, cases, 0, lambda *_: (_ for _ in ()).throw(OutOfMemory("")))
 
@@ -92,7 +93,7 @@ def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfi
     config = validate(CurveConfig, {
         "data": discs.model_dump(), "task": {"name": "classify", "labels": ["Bright"]}, "augment": SMALL["augment"],
         "train": {**SMALL["train"], "steps": 1}, "fractions": [0.08, 1.0], "seeds": 12,
-        "choice": {"lrs": [0.001, 0.01]},
+        "choice": {"lrs": [0.001, 0.01, 1e30]},
         "arms": {"scratch": {"encoder": SMALL["encoder"]}, "given": {"encoder": SMALL["encoder"], "lr": 0.5}},
     }, "recipe")
     run_curve(config, tmp_path, 1, Bar)
@@ -103,4 +104,6 @@ def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfi
     assert told["given", 1.0] is None
     scores = [point["held_out_score"] for point in points if point["arm"] == "scratch" and point["fraction"] == 1]
     assert all(score is not None and math.isfinite(score) for score in scores)
+    assert all(point["diverged"] == [1e30] for point in points if point["arm"] == "scratch" and point["fraction"] == 1)
+    assert pl.read_parquet(tmp_path / "diverged.parquet").rows() == [("scratch", 1e30, 12)]
     assert pl.read_parquet(tmp_path / "points.parquet").filter(pl.col("arm") == "scratch")["lr"].is_not_null().all()

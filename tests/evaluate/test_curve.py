@@ -79,6 +79,9 @@ def test_a_curve_writes_every_table_of_the_report(done):
     assert set(summary["test_patients"]) == {12}
     assert set(comparison.select("arm", "baseline").rows()) == {("ssl", "scratch"), ("frozen", "random")}
     assert table(done, "subgroups")["mean"].is_not_null().any()
+    worst = table(done, "failure_cases")
+    assert worst["arm"].unique(maintain_order=True).to_list() == ["scratch", "ssl", "frozen", "random"]
+    assert set(worst["case_id"]) <= set(predictions["case_id"])
     head = json.loads((done / "curve.json").read_text())
     assert (head["task"], head["primary"], head["fractions"]) == ("classify", "auroc", [0.25, 1.0])
     assert head["labels"]["ssl"] == "pretrained"
@@ -117,7 +120,7 @@ def test_processes_do_the_same_points(done, discs, tmp_path):
     for arm in ("scratch", "ssl"):
         shutil.rmtree(again / "points" / arm)
     run_curve(recipe(discs), again, 2, quiet)
-    for name in ("predictions", "summary", "comparison"):
+    for name in ("predictions", "summary", "comparison", "failure_counts", "failure_cases", "diverged"):
         assert table(again, name).equals(table(done, name))
 
 

@@ -22,7 +22,6 @@ from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.scoring import with_intervals
 from medssl.evaluate.single import evaluate_run, predict_run, probe_run
 from medssl.metrics.classify import auroc, ece
-from medssl.report.pages import report_runs
 from medssl.report.reliability import draw_reliability
 from medssl.train.finetune import FinetuneConfig, finetune
 from medssl.train.pretrain import PretrainConfig, pretrain
@@ -140,11 +139,6 @@ def test_a_single_patient_gives_no_interval(tuned):
     assert rows
     assert all(row["low"] is row["high"] is None for row in rows)
     print_scores(rows)
-
-
-def test_a_finetuning_run_has_no_page(tuned, tmp_path):
-    with pytest.raises(RunError, match="is a finetuning run.*medssl evaluate"):
-        report_runs([tuned], tmp_path / "page.html", "none")
 
 
 def test_an_attribute_to_judge_by_is_looked_for_before_anything_is_judged(tuned):

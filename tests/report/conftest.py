@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from small_sets import discs, one_thread  # noqa: F401 (fixtures)
 
 from medssl.report.scans import save_reconstructions, save_views
 from medssl.rng import stream

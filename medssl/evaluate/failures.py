@@ -1,0 +1,100 @@
+"""Where models fail, with the most labels: how often in each finding or region, and on which cases worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from medssl.evaluate.scoring import MEASURE, TaskKind, case_scores
+from medssl.files import write_table
+
+WORST = 5
+"""Cases that are listed of each arm."""
+COUNTS = {"arm": pl.String, "name": pl.String, "kind": pl.String, "failed": pl.Float64, "cases": pl.Float64}
+CASES = {"arm": pl.String, "case_id": pl.String, "score": pl.Float64, "name": pl.String, "target": pl.Float64,
+         "prediction": pl.Float64}
+DIVERGED = {"arm": pl.String, "lr": pl.Float64, "points": pl.Int64}
+MISSED, FALSE_ALARM, EMPTY = "ranked too low", "ranked too high", "Dice of 0"
+ONE = "model"
+MODEL = ["arm", "seed", "pretraining"]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """counts: as COUNTS; cases: as CASES, of each arm the WORST from the worst on, a row a name."""
+
+    counts: pl.DataFrame
+    cases: pl.DataFrame
+
+
+def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> Failures:
+    """Of the largest fraction's models.
+
+    A count is the mean over an arm's models, folds taken together, of the cases that it failed on, of `cases` that have
+    it to fail on:
+        ranked too low    (classify) has the finding, and scores below half of those judged without it
+        ranked too high   (classify) lacks the finding, and scores above half of those judged with it
+        Dice of 0         (segment) none of the region was found, or some was drawn where there is none
+    A regression's failures have a size and no number, so that it has no counts.
+
+    The worst cases are those of the lowest `scoring.case_scores` over all models of the arm; what was predicted for
+    them is the mean over models.
+
+    Args:
+        predictions: of a whole curve, as `resample.COLUMNS`, and pretraining.
+        arms: those that are told of, in this order.
+    """
+    most = predictions.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("arm").is_in(list(arms)))
+    if task == "segment":
+        most = most.filter(MEASURE == "dice")
+    parts = [most.filter(pl.col("arm") == arm) for arm in arms]
+    counts = pl.concat([_counts(task, part) for part in parts])
+    return Failures(counts, pl.concat([_worst(task, part) for part in parts]))
+
+
+def failures_of_one(task: TaskKind, predictions: pl.DataFrame) -> Failures:
+    """`failures` of what one model predicted, as the arm ONE."""
+    alone = {"arm": pl.lit(ONE), "fraction": pl.lit(1.0), "seed": pl.lit(0), "fold": pl.lit(0),
+             "pretraining": pl.lit(0)}
+    return failures(task, predictions.with_columns(**alone), [ONE])
+
+
+def leave_failures(folder: Path, found: Failures) -> None:
+    write_table(folder / "failure_counts.parquet", found.counts)
+    write_table(folder / "failure_cases.parquet", found.cases)
+
+
+def diverged_rates(told: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """As DIVERGED: at how many points of an arm a rate that was tried diverged, from what each point told of itself."""
+    rows = [(point["arm"], lr) for point in told for lr in point.get("diverged", [])]
+    found = pl.DataFrame(rows, schema={"arm": pl.String, "lr": pl.Float64}, orient="row")
+    return found.group_by("arm", "lr").agg(points=pl.len().cast(pl.Int64)).sort("arm", "lr")
+
+
+def _counts(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
+    """Of one arm."""
+    if task == "regress":
+        return pl.DataFrame(schema=COUNTS)
+    if task == "segment":
+        judged = part.select(*MODEL, "name", kind=pl.lit(EMPTY), failed=pl.col("prediction") == 0)
+    else:
+        has = pl.col("target") == 1
+        half = [pl.col("prediction").filter(kind).median().over([*MODEL, "fold", "name"]) for kind in (has, ~has)]
+        too_low, too_high = pl.col("prediction") < half[1], pl.col("prediction") > half[0]
+        judged = part.select(*MODEL, "name", kind=pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM)),
+                             failed=pl.when(has).then(too_low).otherwise(too_high))
+    a_model = judged.group_by(*MODEL, "name", "kind").agg(pl.col("failed").sum(), cases=pl.len())
+    means = a_model.group_by("arm", "name", "kind").agg(pl.col("failed").mean(), pl.col("cases").mean())
+    return means.sort("name", "kind").select(pl.col(name).cast(kind) for name, kind in COUNTS.items())
+
+
+def _worst(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
+    """Of one arm."""
+    worst = case_scores(task, part).sort("score", "case_id").head(WORST)
+    means = part.group_by("arm", "case_id", "name").agg(pl.col("target").first(), pl.col("prediction").mean())
+    told = worst.join(means, on="case_id", how="left").sort("score", "case_id", "name")
+    return told.select(pl.col(name).cast(kind) for name, kind in CASES.items())

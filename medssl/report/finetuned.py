@@ -1,0 +1,113 @@
+"""A finetuned model's share of a page: what its judgements found, whom it was judged on, and where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from medssl.data.groups import FEWEST
+from medssl.evaluate.failures import ONE
+from medssl.evaluate.scoring import SPECIFICITY
+from medssl.report import words
+from medssl.report.cells import Cell, Group, Table
+from medssl.report.failures import failure_tables
+from medssl.report.figures import training_picture
+from medssl.report.judged import Account, Finetuned, Judgement, Score
+from medssl.report.layout import Picture, stored
+from medssl.report.metric_names import metric_name, metric_unit
+
+
+@dataclass(frozen=True)
+class JudgementPart:
+    """One judgement: on which patients, its tables and pictures."""
+
+    title: str
+    told: str
+    tables: list[Table]
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class FinetunedPart:
+    """judgements: none where it was not judged yet."""
+
+    anchor: str
+    name: str
+    facts: list[tuple[str, str]]
+    judgements: list[JudgementPart]
+    training: Picture | None
+
+
+def finetuned_part(run: Finetuned, anchor: str) -> FinetunedPart:
+    parts = [_judged(judgement) for judgement in run.judgements]
+    if run.robustness:
+        told = run.robustness.account
+        caption = ("Scores on scans made worse in several ways, each at five severities; a degradation is the share of "
+                   "the score on scans as they are that is lost.")
+        parts.append(JudgementPart("On worse scans", _told(told), [_scores(told, caption)],
+                                   [stored(run.robustness.picture, caption)] if run.robustness.picture else []))
+    for each in run.strange:
+        told = (f"Strange are {_told(each.account, split=False)} Known is the split {each.account.split} of the run's "
+                "own set.")
+        parts.append(JudgementPart(f"Does it notice strange cases: {each.name}", told,
+                                   [_scores(each.account, "How well its doubts tell them apart")], []))
+    return FinetunedPart(anchor, run.name, _facts(run), parts, _training(run))
+
+
+def _facts(run: Finetuned) -> list[tuple[str, str]]:
+    named = run.task.get("labels") or [run.task.get("label", "")]
+    start = run.recipe.get("init")
+    facts = {"task": run.task.get("name", ""), "of": ", ".join(filter(None, named)),
+             "started from": words.without_folders(str(start)).rstrip("/").rpartition("/")[2] if start else "",
+             "labels used": words.percent(run.recipe["fraction"]) if "fraction" in run.recipe else "",
+             "judgements": str(len(run.judgements))}
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _judged(judgement: Judgement) -> JudgementPart:
+    title = f"On another set: {judgement.name}" if judgement.name else "On its own set"
+    tables = [_scores(judgement.account, f"Scores, with {words.LEVEL} intervals over patients")]
+    tables += [_by_group(name, table, judgement.account) for name, table in judgement.groups.items()]
+    if judgement.failures:
+        tables += failure_tables(judgement.failures, judgement.account.task, {ONE: ""})
+    caption = ("Probabilities against the share of positives, before and after temperature scaling on the validation "
+               "split.")
+    pictures = [stored(judgement.reliability, caption)] if judgement.reliability else []
+    return JudgementPart(title, _told(judgement.account), tables, pictures)
+
+
+def _told(account: Account, split: bool = True) -> str:
+    where = f"split {account.split} of " if split else ""
+    return (f"{account.patients:,} patients, {account.cases:,} cases: {where}{account.card} (manifest "
+            f"{account.manifest}).")
+
+
+def _scores(account: Account, caption: str) -> Table:
+    metrics = [score.metric for score in account.scores]
+    return Table(caption, ["metric", "score"], [Group("", [_row(account, score, metrics)
+                                                           for score in account.scores])])
+
+
+def _by_group(name: str, table: pl.DataFrame, account: Account) -> Table:
+    groups = []
+    for (group, patients, cases), rows in table.group_by("group", "patients", "cases", maintain_order=True):
+        told = rows.drop_nulls("metric")
+        metrics = told["metric"].to_list()
+        body = [_row(account, Score.model_validate(row), metrics) for row in told.iter_rows(named=True)]
+        few = f"fewer than {FEWEST} patients: not judged" if patients < FEWEST else "no figure is defined"
+        groups.append(Group(f"{name} {group} ({patients} patients, {cases} cases)", body or [[Cell(few), Cell("")]]))
+    return Table(f"By {name}, each group's interval on its own", ["metric", "score"], groups)
+
+
+def _row(account: Account, score: Score, metrics: Sequence[str]) -> list[Cell]:
+    digits = words.decimals([score.mean])
+    name = metric_name(score.metric, metrics, account.settings.get("specificity", SPECIFICITY))
+    unit = metric_unit(score.metric, account.unit)
+    interval = "" if score.low is None else words.interval(score.low, score.high, digits)
+    return [Cell(f"{name}, {unit}" if unit else name), Cell(words.number(score.mean, digits), score.mean, interval)]
+
+
+def _training(run: Finetuned) -> Picture | None:
+    return None if run.log is None else training_picture(run.log, "The loss while it was finetuned.")

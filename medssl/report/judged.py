@@ -1,0 +1,137 @@
+"""Reads what judgements left in a finetuned model's folder: an account beside each table, and where it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from medssl.errors import RunError
+from medssl.evaluate.failures import CASES, COUNTS, DIVERGED
+from medssl.report.reading import read_json, read_log, read_optional, read_recipe
+from medssl.train.run import is_finished
+
+REMEDY = "judge it again (medssl evaluate, robustness or ood)"
+
+
+class Score(BaseModel):
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class Account(BaseModel):
+    """What `evaluate.account.leave` wrote."""
+
+    card: str
+    manifest: str
+    split: str
+    task: Literal["classify", "segment", "regress"]
+    unit: str
+    settings: dict[str, Any]
+    patients: int
+    cases: int
+    scores: list[Score]
+
+
+@dataclass(frozen=True, eq=False)
+class Failures:
+    """As evaluate.failures has them. diverged: null where nothing chose a rate."""
+
+    counts: pl.DataFrame
+    cases: pl.DataFrame
+    diverged: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """name: the other set's; empty for the run's own. groups: by attribute, as `by_group.BY_GROUP`."""
+
+    account: Account
+    name: str = ""
+    groups: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    reliability: bytes | None = None
+    failures: Failures | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    account: Account
+    picture: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """A finetuned model's folder. log: None beside a model of one file, whose training is elsewhere."""
+
+    name: str
+    task: dict[str, Any]
+    judgements: list[Judgement]
+    robustness: Robustness | None
+    strange: list[Judgement]
+    log: pl.DataFrame | None
+    provenance: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+def is_judged(folder: Path) -> bool:
+    return any(path.is_file() for path in _accounts(folder))
+
+
+def _accounts(folder: Path) -> list[Path]:
+    return [folder / "predictions.json", *sorted((folder / "transfer").glob("*/predictions.json")),
+            folder / "robustness.json", *sorted((folder / "ood").glob("*.json"))]
+
+
+def read_finetuned(folder: Path) -> Finetuned:
+    """A finished finetuning run, or the folder of judgements beside a one-file model."""
+    is_run = is_finished(folder)
+    sets = [folder, *sorted(path.parent for path in (folder / "transfer").glob("*/predictions.json"))]
+    return Finetuned(
+        name=folder.resolve().name,
+        task=read_json(folder / "model.json", REMEDY).get("task", {}) if is_run else {},
+        judgements=[_judgement(each, "" if each == folder else each.name) for each in sets
+                    if (each / "predictions.json").is_file()],
+        robustness=_robustness(folder),
+        strange=[Judgement(_account(path), path.stem) for path in sorted((folder / "ood").glob("*.json"))],
+        log=read_log(folder / "metrics.jsonl", REMEDY) if is_run else None,
+        provenance=read_json(folder / "provenance.json", REMEDY) if is_run else {},
+        recipe=read_recipe(folder / "recipe.yaml"))
+
+
+def read_failures(folder: Path) -> Failures | None:
+    """None of what an earlier version judged."""
+    counts, cases, diverged = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY) for name, columns in (
+        ("failure_counts", COUNTS), ("failure_cases", CASES), ("diverged", DIVERGED)))
+    return None if counts is None or cases is None else Failures(counts, cases, diverged)
+
+
+def _judgement(folder: Path, name: str) -> Judgement:
+    columns = ("group", "patients", "cases", "metric", "mean", "low", "high")
+    groups = {path.stem.removeprefix("by_"): read_optional(path, columns, REMEDY)
+              for path in sorted(folder.glob("by_*.parquet"))}
+    return Judgement(_account(folder / "predictions.json"), name, groups, _bytes(folder / "reliability.png"),
+                     read_failures(folder))
+
+
+def _robustness(folder: Path) -> Robustness | None:
+    path = folder / "robustness.json"
+    return Robustness(_account(path), _bytes(folder / "robustness.png")) if path.is_file() else None
+
+
+def _account(path: Path) -> Account:
+    try:
+        return Account.model_validate(read_json(path, REMEDY))
+    except ValidationError as error:
+        places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
+        raise RunError(f"{path} does not fit at: {places}", expected="what medssl wrote beside its table",
+                       remedy=REMEDY) from None
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

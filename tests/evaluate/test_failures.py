@@ -1,0 +1,72 @@
+"""medssl.evaluate.failures: counted as written out by hand, and the worst cases named with what was predicted."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from medssl.evaluate.failures import CASES, COUNTS, WORST, diverged_rates, failures, failures_of_one
+
+
+def rows(arm: str, name: str, target: list[float], prediction: list[float], *, seed: int = 0, fold: int = 0,
+         fraction: float = 1.0, pretraining: int = 0) -> pl.DataFrame:
+    cases = [f"{fold}-{number}" for number in range(len(target))]
+    return pl.DataFrame({"case_id": cases, "patient_id": cases, "name": name, "target": target,
+                         "prediction": prediction}, strict=False).with_columns(
+        pl.col("target", "prediction").cast(pl.Float64), arm=pl.lit(arm), seed=pl.lit(seed), fold=pl.lit(fold),
+        fraction=pl.lit(fraction), pretraining=pl.lit(pretraining))
+
+
+def test_a_finding_is_ranked_on_the_wrong_side_of_half_of_the_others():
+    # With it: 0.9, 0.3, 0.05 (median 0.3); without it: 0.1, 0.2, 0.8 (median 0.2).
+    first = rows("a", "Edema", [1, 1, 1, 0, 0, 0], [0.9, 0.3, 0.05, 0.1, 0.2, 0.8])
+    second = rows("a", "Edema", [1, 1, 1, 0, 0, 0], [0.9, 0.8, 0.7, 0.1, 0.2, 0.3], seed=1)
+    few = rows("a", "Edema", [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], fraction=0.1)
+    counts = failures("classify", pl.concat([first, second, few]), ["a"]).counts
+    assert counts.schema == COUNTS
+    assert counts.rows() == [("a", "Edema", "ranked too high", 0.5, 3.0), ("a", "Edema", "ranked too low", 0.5, 3.0)]
+
+
+def test_folds_have_scales_of_their_own_and_are_counted_together():
+    folds = [rows("a", "Edema", [1, 0], [0.9 - 0.5 * fold, 0.8 - 0.5 * fold], fold=fold) for fold in (0, 1)]
+    wrong = rows("a", "Edema", [1, 0], [0.1, 0.2], fold=2)
+    counts = failures("classify", pl.concat([*folds, wrong]), ["a"]).counts
+    assert counts.select("kind", "failed", "cases").rows() == [("ranked too high", 1.0, 3.0),
+                                                               ("ranked too low", 1.0, 3.0)]
+
+
+def test_a_region_that_was_not_found_at_all_is_counted_and_distances_are_not():
+    dice = [rows("a", "ET", [1, 1, 1], [0.0, 0.4, 0.0], seed=seed) for seed in (0, 1)]
+    mm = rows("a", "hd95/ET", [0, 0, 0], [0.0, 0.0, 9.0])
+    found = failures("segment", pl.concat([*dice, mm]), ["a"])
+    assert found.counts.rows() == [("a", "ET", "Dice of 0", 2.0, 3.0)]
+    assert set(found.cases["name"]) == {"ET"}
+    assert found.cases["case_id"].to_list() == ["0-0", "0-2", "0-1"]
+
+
+def test_the_worst_cases_stand_first_with_the_mean_over_models():
+    truth = [float(number) for number in range(8)]
+    one = rows("a", "EF", truth, [value + error for value, error in zip(truth, [0, 9, 1, 2, 3, 4, 5, 6], strict=True)])
+    two = rows("a", "EF", truth, [value - error for value, error in zip(truth, [0, 7, 1, 2, 3, 4, 5, 6], strict=True)],
+               seed=1)
+    found = failures("regress", pl.concat([one, two, one.with_columns(arm=pl.lit("b"))]), ["b", "a"])
+    assert found.counts.is_empty()
+    assert found.cases.schema == CASES
+    assert found.cases["arm"].to_list() == ["b"] * WORST + ["a"] * WORST, "in the order of the arms"
+    worst = found.cases.filter(arm="a")
+    assert worst["case_id"].to_list() == ["0-1", "0-7", "0-6", "0-5", "0-4"]
+    assert worst.row(0, named=True) | {"arm": "a"} == {
+        "arm": "a", "case_id": "0-1", "score": -8.0, "name": "EF", "target": 1.0, "prediction": pytest.approx(2.0)}
+
+
+def test_one_models_predictions_need_no_columns_of_a_curve():
+    alone = rows("a", "Edema", [1, 0, 1], [0.1, 0.88, 0.8]).drop("arm", "seed", "fold", "fraction", "pretraining")
+    found = failures_of_one("classify", alone)
+    assert found.counts["failed"].to_list() == [1, 2]
+    assert found.cases["case_id"].to_list() == ["0-0", "0-1", "0-2"], "0.1 of a truth of 1, and 0.88 of 0"
+
+
+def test_rates_that_diverged_are_counted_over_points():
+    told = [{"arm": "a", "diverged": [0.1, 1.0]}, {"arm": "a", "diverged": [1.0]}, {"arm": "b"}]
+    assert diverged_rates(told).rows() == [("a", 0.1, 1), ("a", 1.0, 2)]
+    assert diverged_rates([{"arm": "b"}]).is_empty()

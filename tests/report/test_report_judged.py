@@ -1,0 +1,137 @@
+"""A finetuned run's page, from what its judgements left in its folder; and failures, on it and on a curve's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from small_sets import SMALL, write_discs
+from test_report_page import Page
+
+from medssl.data.manifest import Manifest
+from medssl.data.prepare import prepare
+from medssl.data.source import DataConfig
+from medssl.errors import RunError
+from medssl.evaluate.by_group import scores_by_group
+from medssl.evaluate.ood import strangers
+from medssl.evaluate.robustness import robustness_run
+from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
+from medssl.export.one_file import write_file
+from medssl.files import write_table
+from medssl.report.pages import report_runs
+from medssl.report.reliability import draw_reliability
+from medssl.report.robustness import draw_robustness
+from medssl.train.finetune import FinetuneConfig, finetune
+
+
+def config(discs: DataConfig, task: dict) -> FinetuneConfig:
+    return FinetuneConfig.model_validate({
+        "title": "Which discs are bright?", "encoder": SMALL["encoder"], "data": discs, "augment": SMALL["augment"],
+        "task": task, "train": {**SMALL["train"], "steps": 60, "optim": {"lr": 0.02}}})
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
+    task = {"name": "classify", "labels": ["Bright"]}
+    return finetune(config(discs, task), tmp_path_factory.mktemp("tuned") / "discs")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
+    elsewhere = write_discs(tmp_path_factory.mktemp("other"), salt="other")
+    prepare(Manifest.load(elsewhere.manifest), discs.cache, discs.prepare, workers=0)
+    moved = elsewhere.manifest.with_name("ward.parquet")
+    return Path(elsewhere.manifest).rename(moved)
+
+
+@pytest.fixture(scope="module")
+def judged(tuned: Path, other: Path) -> Path:
+    found = evaluate_run(tuned, "test", [], "view")
+    draw_reliability(found.folder)
+    write_table(found.folder / "by_view.parquet", scores_by_group(found.task, found.predictions, "view"))
+    evaluate_elsewhere(tuned, other, "all", {}, [])
+    robustness_run(tuned, "test", [])
+    draw_robustness(tuned)
+    strangers(tuned, other, "test", [])
+    return tuned
+
+
+def test_a_run_that_was_not_judged_is_told_how_to(discs, tmp_path):
+    run = finetune(config(discs, {"name": "regress", "label": "Radius", "unit": "pixels"}), tmp_path / "radius")
+    page = Page(report_runs([run], tmp_path / "page.html", "A page"))
+    assert "It was not judged yet: medssl evaluate does" in page.text
+    assert "Its finetuning" in page.text
+    assert "How to read this page" not in page.text, "which is about curves"
+    evaluate_run(run, "test", [])
+    page = Page(report_runs([run], tmp_path / "page.html", "A page"))
+    assert "MAE, pixels" in page.text
+    assert "The worst cases" in page.text
+
+
+def test_every_score_and_interval_of_every_judgement_is_on_the_page(judged, tmp_path):
+    page = Page(report_runs([judged], tmp_path / "page.html", "A page"))
+    accounts = [judged / "predictions.json", judged / "transfer/ward/predictions.json", judged / "robustness.json",
+                judged / "ood/ward.json"]
+    shown = {value for value, _ in page.data}
+    for account in accounts:
+        told = json.loads(account.read_text())
+        assert {score["mean"] for score in told["scores"]} <= shown, account
+        assert f"{told['patients']} patients, {told['cases']} cases" in page.text
+    for title in ("On its own set", "On another set: ward", "On worse scans", "Does it notice strange cases: ward",
+                  "By view, each group's interval on its own", "The worst cases", "AUROC by energy"):
+        assert title in page.text
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 3, "reliability, robustness, training"
+    assert all(link.startswith(("data:", "#")) for link in page.links())
+    worst = pl.read_parquet(judged / "failure_cases.parquet")
+    assert set(worst["case_id"]) <= set(page.text.split())
+
+
+def test_sensitivity_says_the_specificity_of_its_judgement(judged, tmp_path):
+    evaluate_run(judged, "test", ["task.specificity=0.6"])
+    page = Page(report_runs([judged], tmp_path / "page.html", "A page"))
+    assert "sensitivity at 60 % specificity" in page.text
+    assert "sensitivity at 90 % specificity" in page.text, "of the other set"
+
+
+def test_what_was_judged_of_a_model_of_one_file_is_a_page(judged, tmp_path, discs):
+    file = tmp_path / "model.medssl"
+    write_file(judged, file)
+    folder = evaluate_run(file, "test", [f"data.manifest={discs.manifest}", f"data.cache={discs.cache}"]).folder
+    page = Page(report_runs([folder], tmp_path / "page.html", "A page"))
+    assert "On its own set" in page.text
+    assert "Its finetuning" not in page.text
+
+
+def test_a_damaged_account_is_named(judged, tmp_path):
+    path = judged / "ood/ward.json"
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "patients": "many"}))
+    with pytest.raises(RunError, match=r"ward.json does not fit at: patients"):
+        report_runs([judged], tmp_path / "page.html", "A page")
+    path.write_text(before)
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path):
+    with pytest.raises(RunError, match="is no folder of a finished run"):
+        report_runs([tmp_path], tmp_path / "page.html", "A page")
+
+
+# ---- a curve's
+
+
+def test_failures_of_a_curve_are_listed_by_arm(make_curve, tmp_path):
+    folder = make_curve()
+    before = Page(report_runs([folder], tmp_path / "page.html", "A page"))
+    assert "Failures" not in before.text, "of an earlier version's curve"
+    pl.DataFrame({"arm": ["mae", "scratch"], "name": "Edema", "kind": "ranked too low", "failed": [2.5, 4.0],
+                  "cases": 31.0}).write_parquet(folder / "failure_counts.parquet")
+    pl.DataFrame({"arm": "mae", "case_id": "case7", "score": [-3.25, -3.25], "name": ["Cardiomegaly", "Edema"],
+                  "target": [0.0, 1.0], "prediction": [0.25, 0.011]}).write_parquet(folder / "failure_cases.parquet")
+    pl.DataFrame({"arm": ["mae"], "lr": [0.003], "points": [4]}).write_parquet(folder / "diverged.parquet")
+    page = Page(report_runs([folder], tmp_path / "page.html", "A page"))
+    assert {2.5, 4.0, -3.25, 0.003} <= {value for value, _ in page.data}
+    assert "case7 −3.25 Cardiomegaly 0.25, truth 0; Edema 0.01, truth 1" in page.text
+    assert "Learning rates that diverged" in page.text
