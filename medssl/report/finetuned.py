@@ -53,7 +53,7 @@ def finetuned_part(run: Finetuned, anchor: str) -> FinetunedPart:
                 "own set.")
         parts.append(JudgementPart(f"Does it notice strange cases: {each.name}", told,
                                    [_scores(each.account, "How well its doubts tell them apart")], []))
-    return FinetunedPart(anchor, run.name, _facts(run), parts, _training(run))
+    return FinetunedPart(anchor, run.recipe.get("title") or run.name, _facts(run), parts, _training(run))
 
 
 def _facts(run: Finetuned) -> list[tuple[str, str]]:
@@ -61,8 +61,7 @@ def _facts(run: Finetuned) -> list[tuple[str, str]]:
     start = run.recipe.get("init")
     facts = {"task": run.task.get("name", ""), "of": ", ".join(filter(None, named)),
              "started from": words.without_folders(str(start)).rstrip("/").rpartition("/")[2] if start else "",
-             "labels used": words.percent(run.recipe["fraction"]) if "fraction" in run.recipe else "",
-             "judgements": str(len(run.judgements))}
+             "learnt from": f"{run.learnt_from:,} patients" if run.learnt_from else ""}
     return [(name, value) for name, value in facts.items() if value]
 
 

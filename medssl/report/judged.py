@@ -67,10 +67,12 @@ class Robustness:
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """A finetuned model's folder. log: None beside a model of one file, whose training is elsewhere."""
+    """A finetuned model's folder. learnt_from: patients, pretraining's included. task, learnt_from, log, provenance and
+    recipe: empty beside a model of one file, whose training is elsewhere."""
 
     name: str
     task: dict[str, Any]
+    learnt_from: int
     judgements: list[Judgement]
     robustness: Robustness | None
     strange: list[Judgement]
@@ -91,10 +93,12 @@ def _accounts(folder: Path) -> list[Path]:
 def read_finetuned(folder: Path) -> Finetuned:
     """A finished finetuning run, or the folder of judgements beside a one-file model."""
     is_run = is_finished(folder)
+    model = read_json(folder / "model.json", REMEDY) if is_run else {}
     sets = [folder, *sorted(path.parent for path in (folder / "transfer").glob("*/predictions.json"))]
     return Finetuned(
         name=folder.resolve().name,
-        task=read_json(folder / "model.json", REMEDY).get("task", {}) if is_run else {},
+        task=model.get("task", {}),
+        learnt_from=len(model.get("patients_seen", [])),
         judgements=[_judgement(each, "" if each == folder else each.name) for each in sets
                     if (each / "predictions.json").is_file()],
         robustness=_robustness(folder),
