@@ -98,11 +98,21 @@ def test_a_strong_effect_is_called_with_the_labels_it_saves():
         found.append(comparison(resampled(predictions, TWO), TWO).filter(metric="dice"))
     tests = pl.concat(found)
     assert (tests["p_holm"] < 0.05).all()
-    inside = tests.filter(pl.col("fraction") < 0.25)
-    assert inside["multiplier"].is_between(1.8, 5).all()
-    covered = (inside["multiplier_low"] <= 3) & (inside["multiplier_high"] >= 3)
-    assert covered.mean() >= 0.8
+    assert tests.filter(pl.col("fraction") < 0.25)["multiplier"].is_between(1.8, 5).all()
     assert tests.filter(fraction=1.0)["multiplier"].is_infinite().all()
+
+
+@pytest.mark.parametrize(("seeds", "times"), [(3, 1), (3, 1.5), (3, 3), (10, 3)])
+def test_the_label_multipliers_interval_holds_the_truth_in_nineteen_of_twenty_experiments(seeds, times):
+    """0.952 to 0.975 of 200 experiments were measured; 0.92 is two standard errors of that many below 0.95."""
+    gains, found = {"scratch": nothing, "mae": lambda f: 0.2 * math.log10(times)}, []
+    for index in range(200):
+        predictions = dice_experiment(stream("multiplier", seeds, times, index), gains, seeds=seeds)
+        found.append(comparison(resample(predictions, "segment", draws=300), TWO).filter(metric="dice"))
+    told = pl.concat(found)
+    for fraction in FRACTIONS[:2]:  # where the baseline gets to the arm's level
+        inside = told.filter(fraction=fraction)
+        assert ((inside["multiplier_low"] <= times) & (inside["multiplier_high"] >= times)).mean() >= 0.92
 
 
 def test_the_difference_is_paired_by_patient_and_seed():
