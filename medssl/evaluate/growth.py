@@ -23,8 +23,9 @@ def may_change(key: str) -> bool:
     first, *rest = key.split(".")
     if rest and rest[-1] in ("precision", "accumulate"):  # points are compared, so all are cut alike
         return False
-    if first == "arms" and (len(rest) == 1 or rest[1:] in (["label"], ["baseline"], ["once"])):
-        return True
+    if first == "arms":
+        _, *of_arm = rest
+        return of_arm in ([], ["label"], ["baseline"], ["once"]) or is_how(".".join(of_arm))
     return first in TELLING or key in TELLING or is_how(key)
 
 

@@ -22,6 +22,7 @@ from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, ManifestError, RunError
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig
+from medssl.evaluate.growth import may_change
 from medssl.evaluate.points import run_curve
 from medssl.models.cnn import ResNetEncoder
 from medssl.report.pages import report_runs
@@ -489,3 +490,12 @@ def test_studies_uncertain_labels_and_a_teacher_in_every_kind_of_arm(discs, tmp_
     assert "judged by the max of its images" in json.loads((tmp_path / "run/curve.json").read_text())["protocol"]
     assert not list((tmp_path / "run").rglob("teacher"))
     assert set(table(tmp_path / "run", "summary")["test_cases"]) == {len({case for case, _ in judged["scratch"]})}
+
+
+@pytest.mark.parametrize(("key", "allowed"), [
+    ("seeds", True), ("arms.mae", True), ("arms.mae.label", True), ("task.below", True), ("train.workers", True),
+    ("arms.mae.pretrain.train.workers", True), ("arms.mae.lr", False), ("arms.online.lr", False),
+    ("task.labels", False), ("arms.train.workers", False), ("arms.mae.pretrain.train.steps", False), ("train.precision", False),
+])
+def test_what_no_point_depends_on_may_change_whatever_an_arm_is_called(key: str, allowed: bool):
+    assert may_change(key) == allowed
