@@ -9,14 +9,11 @@ from medssl.data.build import build
 from medssl.data.card import Card
 from medssl.data.checks import check
 from medssl.data.manifest import Manifest
-from medssl.data.source import open_data
 from medssl.errors import ConfigError, ManifestError
 from medssl.evaluate.curve import CurveConfig
-from medssl.evaluate.points import run_curve
 from medssl.phantom import PHANTOMS
 from medssl.recipe import load_recipe, shipped_folder
-from medssl.report.pages import draw_curve_pretrainings, report_runs
-from medssl.report.study import keep_study
+from medssl.report.pages import curve_with_report, report_runs
 from medssl.train.bar import Bar
 
 KEY = b"phantoms are nobody: a public key"
@@ -63,17 +60,6 @@ def write_phantom(name: str, folder: Path, patients: int, seed: int = 0) -> None
         raise ConfigError(f"There is no phantom {name!r}", expected=f"one of {', '.join(PHANTOMS)}")
     with Bar(f"phantom {name}") as progress:
         PHANTOMS[name](folder, patients, seed, progress)
-
-
-def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
-    """A curve with the pictures of its pretrainings and its own report.html; returns the verdict."""
-    with Bar("prepare") as progress:
-        data = open_data(config.data, progress)
-    verdict = run_curve(config, out, workers, Bar, data)
-    keep_study(data, out)
-    draw_curve_pretrainings(config, out, data)
-    report_runs([out], out / "report.html", config.title or out.name)
-    return verdict
 
 
 def _recipe(act: Act, out: Path, overrides: list[str]) -> CurveConfig:

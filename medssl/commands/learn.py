@@ -78,11 +78,11 @@ def curve(
 
     Example: medssl curve pipelines/chexpert/curve.yaml data.manifest=chexpert.parquet arms.mae.init=runs/mae
     """
-    from medssl.demo import curve_with_report
     from medssl.errors import ConfigError
     from medssl.evaluate.points import run_share
     from medssl.evaluate.shares import Share
     from medssl.recipe import load_recipe
+    from medssl.report.pages import curve_with_report
     from medssl.slurm import write_array
     from medssl.train.bar import Bar
 

@@ -87,6 +87,7 @@ def _counts(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
         too_low, too_high = pl.col("prediction") < half[1], pl.col("prediction") > half[0]
         judged = part.select(*MODEL, "name", kind=pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM)),
                              failed=pl.when(has).then(too_low).otherwise(too_high))
+    judged = judged.drop_nulls("failed")  # a fold without the other class
     a_model = judged.group_by(*MODEL, "name", "kind").agg(pl.col("failed").sum(), cases=pl.len())
     means = a_model.group_by("arm", "name", "kind").agg(pl.col("failed").mean(), pl.col("cases").mean())
     return means.sort("name", "kind").select(pl.col(name).cast(kind) for name, kind in COUNTS.items())

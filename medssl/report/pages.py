@@ -6,13 +6,27 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from medssl.data.source import Data
+from medssl.data.source import Data, open_data
 from medssl.errors import RunError
 from medssl.evaluate.curve import CurveConfig
+from medssl.evaluate.points import run_curve
 from medssl.report.html import write_report
 from medssl.report.judged import is_judged
 from medssl.report.preview import draw_pretraining
+from medssl.report.study import keep_study
+from medssl.train.bar import Bar
 from medssl.train.run import is_finished
+
+
+def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
+    """A curve with the pictures of its pretrainings and its own report.html; returns the verdict."""
+    with Bar("prepare") as progress:
+        data = open_data(config.data, progress)
+    verdict = run_curve(config, out, workers, Bar, data)
+    keep_study(data, out)
+    draw_curve_pretrainings(config, out, data)
+    report_runs([out], out / "report.html", config.title or out.name)
+    return verdict
 
 
 def report_runs(runs: list[Path], out: Path, title: str) -> Path:

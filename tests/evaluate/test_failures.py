@@ -35,6 +35,13 @@ def test_folds_have_scales_of_their_own_and_are_counted_together():
                                                                ("ranked too low", 1.0, 3.0)]
 
 
+def test_a_finding_that_all_or_none_have_is_ranked_against_nobody():
+    part = rows("a", "Edema", [1, 0], [0.1, 0.2])
+    alike = pl.concat([rows("a", "Cyst", [1, 1], [0.1, 0.2]), rows("a", "Edema", [1, 1], [0.1, 0.2], fold=1)])
+    counts = failures("classify", pl.concat([part, alike]), ["a"]).counts
+    assert counts.select("name", "failed", "cases").rows() == [("Edema", 1.0, 1.0)] * 2
+
+
 def test_a_region_that_was_not_found_at_all_is_counted_and_distances_are_not():
     dice = [rows("a", "ET", [1, 1, 1], [0.0, 0.4, 0.0], seed=seed) for seed in (0, 1)]
     mm = rows("a", "hd95/ET", [0, 0, 0], [0.0, 0.0, 9.0])
