@@ -117,6 +117,8 @@ def _smoke_curve(recipe: str, config: CurveConfig, overrides: list[str], manifes
         overrides.append("protocol.folds=2")
     if is_pretrained:
         overrides += [f"pretrain.{override}" for override in overrides if override.startswith(("train.", "data.p"))]
+    if config.scaling.model:  # so many arms are trained once; how a rate is chosen others show
+        overrides.append("choice=null")
     for name, arm in config.arms.items():
         if arm.pretrain and arm.pretrain.encoder.name == "vit":
             overrides.append(f"arms.{name}.pretrain.encoder.depth=1")
