@@ -44,7 +44,7 @@ def print_scores(rows: list[dict]) -> None:
     if not rows:
         print("no metric is defined on these cases: too few, or all of one class")
     for row in rows:
-        interval = ("of one patient, no interval" if row["low"] is None
+        interval = ("no interval: too few patients, or too few with or without it" if row["low"] is None
                     else f"95 % interval over patients {row['low']:.3f} to {row['high']:.3f}")
         print(f"{row['metric']:<28} {row['mean']:.3f}  ({interval})")
 

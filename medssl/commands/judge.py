@@ -162,9 +162,10 @@ def _predicted_folder(run: Path, scans: Path, out: Path, masks: Path | None, car
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of curves, finetuned and pretraining runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of curves, finetuned and pretraining runs; models of one "
+                                                 "file that were judged.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    title: Annotated[str, typer.Option(help="The page's title.")] = "Label-efficiency report",
+    title: Annotated[str, typer.Option(help="The page's title.")] = "",
 ) -> None:
     """Run folders -> one self-contained HTML page that opens without a network.
 

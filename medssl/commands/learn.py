@@ -18,6 +18,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm
 
     Example: medssl pretrain pipelines/chexpert/simsiam.yaml data.manifest=chexpert.parquet train.batch_size=256
     """
+    from medssl.models.start import check_start
     from medssl.recipe import load_recipe
     from medssl.report.live import onlookers
     from medssl.report.preview import draw_pretraining
@@ -31,6 +32,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm
     if slurm:
         print(write_job(folder, slurm, _words("pretrain", recipe, overrides, folder)))
         return
+    check_start(config.init, folder)
     with launch(config.train.devices, config.train.strategy) as world:
         with Bar("prepare", quiet=not world.is_first) as progress:
             data = open_together(world, config.data, progress)
@@ -46,6 +48,7 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm
 
     Example: medssl finetune pipelines/chexpert/finetune.yaml init=runs/chexpert/mae fraction=0.1
     """
+    from medssl.models.start import check_start
     from medssl.recipe import load_recipe
     from medssl.slurm import write_job
     from medssl.train.bar import Bar
@@ -57,6 +60,7 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, slurm
     if slurm:
         print(write_job(folder, slurm, _words("finetune", recipe, overrides, folder)))
         return
+    check_start(config.init, folder)
     with launch(config.train.devices, config.train.strategy) as world:
         with Bar("prepare", quiet=not world.is_first) as progress:
             data = open_together(world, config.data, progress)

@@ -10,12 +10,12 @@ from medssl.data.fraction import subset_digest
 from medssl.errors import RunError
 from medssl.evaluate.agreement import agreement
 from medssl.evaluate.curve import HOW, Curve, Point
-from medssl.evaluate.failures import diverged_rates, failures, leave_failures
+from medssl.evaluate.failures import failed_rates, failures, leave_failures
 from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, specificity_of, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
 from medssl.files import write_table, write_whole
-from medssl.train.run import read_provenance
+from medssl.train.run import read_provenance, recipe_digest
 
 
 def conclude(curve: Curve) -> list[str]:
@@ -50,7 +50,7 @@ def conclude(curve: Curve) -> list[str]:
     compared = {*experiment.baselines, *experiment.baselines.values()}
     leave_failures(out, failures(config.task.name, predictions, [arm for arm in config.arms if arm in compared]
                                  or list(config.arms)))
-    write_table(out / "diverged.parquet", diverged_rates(told))
+    write_table(out / "failed_rates.parquet", failed_rates(told))
     if config.task.name == "regress":
         write_table(out / "agreement.parquet", agreement(predictions))
     for name in ("subgroups", "subgroup_comparison"):  # of an earlier recipe
@@ -105,6 +105,7 @@ def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:
     primary = PRIMARY[experiment.task]
     return {
         "title": curve.config.title or curve.out.name,
+        "recipe": recipe_digest(curve.out),
         "task": experiment.task,
         "primary": primary,
         "higher_is_better": higher_is_better(primary),

@@ -17,9 +17,11 @@ WORST = 5
 COUNTS = {"arm": pl.String, "name": pl.String, "kind": pl.String, "failed": pl.Float64, "cases": pl.Float64}
 CASES = {"arm": pl.String, "case_id": pl.String, "score": pl.Float64, "name": pl.String, "target": pl.Float64,
          "prediction": pl.Float64}
-DIVERGED = {"arm": pl.String, "lr": pl.Float64, "points": pl.Int64}
+RATES = {"arm": pl.String, "lr": pl.Float64, "what": pl.String, "points": pl.Int64}
 MISSED, FALSE_ALARM, EMPTY = "ranked too low", "ranked too high", "Dice of 0"
+DIVERGED, UNCHOSEN = "diverged, not chosen", "taken, as none could be chosen"
 ONE = "model"
+"""The arm of a model that is none of a curve's."""
 MODEL = ["arm", "seed", "pretraining"]
 
 
@@ -36,8 +38,8 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
 
     A count is the mean over an arm's models, folds taken together, of the cases that it failed on, of `cases` that have
     it to fail on:
-        ranked too low    (classify) has the finding, and scores below half of those judged without it
-        ranked too high   (classify) lacks the finding, and scores above half of those judged with it
+        ranked too low    (classify) has the finding, and scores below more than half of those judged without it
+        ranked too high   (classify) lacks the finding, and scores above more than half of those judged with it
         Dice of 0         (segment) none of the region was found, or some was drawn where there is none
     A regression's failures have a size and no number, so that it has no counts.
 
@@ -68,11 +70,14 @@ def leave_failures(folder: Path, found: Failures) -> None:
     write_table(folder / "failure_cases.parquet", found.cases)
 
 
-def diverged_rates(told: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """As DIVERGED: at how many points of an arm a rate that was tried diverged, from what each point told of itself."""
-    rows = [(point["arm"], lr) for point in told for lr in point.get("diverged", [])]
-    found = pl.DataFrame(rows, schema={"arm": pl.String, "lr": pl.Float64}, orient="row")
-    return found.group_by("arm", "lr").agg(points=pl.len().cast(pl.Int64)).sort("arm", "lr")
+def failed_rates(told: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """As RATES: at how many points of an arm a learning rate that was tried diverged, and how many could choose none
+    and took the budget's, from what each point told of itself."""
+    rows = [(point["arm"], lr, DIVERGED) for point in told for lr in point.get("diverged", [])]
+    rows += [(point["arm"], point["lr"], UNCHOSEN) for point in told
+             if point.get("lr") and point["held_out_score"] is None]
+    found = pl.DataFrame(rows, schema={name: RATES[name] for name in ("arm", "lr", "what")}, orient="row")
+    return found.group_by("arm", "lr", "what").agg(points=pl.len().cast(pl.Int64)).sort("arm", "lr", "what")
 
 
 def _counts(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
@@ -82,12 +87,13 @@ def _counts(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
     if task == "segment":
         judged = part.select(*MODEL, "name", kind=pl.lit(EMPTY), failed=pl.col("prediction") == 0)
     else:
-        has = pl.col("target") == 1
-        half = [pl.col("prediction").filter(kind).median().over([*MODEL, "fold", "name"]) for kind in (has, ~has)]
-        too_low, too_high = pl.col("prediction") < half[1], pl.col("prediction") > half[0]
-        judged = part.select(*MODEL, "name", kind=pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM)),
-                             failed=pl.when(has).then(too_low).otherwise(too_high))
-    judged = judged.drop_nulls("failed")  # a fold without the other class
+        has, unit = pl.col("target") == 1, [*MODEL, "fold", "name"]
+        others = pl.len().over(unit) - pl.len().over([*unit, "target"])
+        rank = pl.col("prediction").rank("average")
+        below = rank.over(unit) - rank.over([*unit, "target"])  # so many of the others, and half of those level with it
+        judged = part.select(*MODEL, "name", others=others, failed=pl.when(has).then(2 * below < others).otherwise(
+            2 * below > others), kind=pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM)))
+        judged = judged.filter(pl.col("others") > 0)  # a fold without the other class ranks nobody
     a_model = judged.group_by(*MODEL, "name", "kind").agg(pl.col("failed").sum(), cases=pl.len())
     means = a_model.group_by("arm", "name", "kind").agg(pl.col("failed").mean(), pl.col("cases").mean())
     return means.sort("name", "kind").select(pl.col(name).cast(kind) for name, kind in COUNTS.items())

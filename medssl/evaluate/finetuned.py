@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
@@ -19,6 +20,8 @@ from medssl.rng import torch_seed
 from medssl.tasks import LabelledModel
 from medssl.train.build import labelled_model, start_model
 from medssl.train.finetune import fit_labelled
+
+log = logging.getLogger(__name__)
 
 
 def run_finetuned(curve: Curve, todo: list[Point], workers: int, bar) -> None:
@@ -70,6 +73,8 @@ def _finetune_point(curve: Curve, point: Point) -> None:
         lr = choice.lr or lr
         chosen = {"lr": lr, "held_out_score": choice.scores.get(lr)}
         chosen |= {"diverged": choice.diverged} if choice.diverged else {}
+        if choice.lr is None:
+            log.warning(f"{point.stem}: no rate could be chosen, so it takes the budget's, {lr:g}")
     model = _finetuned(curve, point, cases, lr)
     predictions = _judged_and_shown(curve, point, model, judged)
     curve.save(point, predictions, time.monotonic() - began, **chosen)

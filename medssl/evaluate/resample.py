@@ -26,7 +26,7 @@ class Scores:
     bootstrap: a metric (B, A, F, S, R), under B draws of test patients that all arms, fractions, seeds and pretrainings
         share, so that any difference between them is paired.
     pretrainings: how many stand behind each arm, 1 where there is nothing to repeat.
-    without_interval: metrics of which a fold has too few patients of a class (`scoring.without_interval`).
+    without_interval: metrics of which a fold has too few patients, or too few of a class (`scoring.without_interval`).
     """
 
     task: TaskKind
@@ -82,9 +82,10 @@ def resample(predictions: pl.DataFrame, task: TaskKind, seed: int = 0, draws: in
     for fold in folds:
         rows, judged = _matrix(predictions.filter(pl.col("fold") == fold), units, fold)
         counts = patient_weights(np.unique(rows.patient), stream(seed, "bootstrap", "patients", fold), draws).T
-        point.add(score(task, rows, judged, specificity=specificity))
+        scored = score(task, rows, judged, specificity=specificity)
+        point.add(scored)
         bootstrap.add(score(task, rows, judged, counts, specificity))
-        untold |= without_interval(task, rows)
+        untold |= without_interval(task, rows, scored)
     return Scores(task, arms, fractions, seeds, pretrainings,
                   {metric: values[0, places] for metric, values in point.means().items()},
                   {metric: values[:, places] for metric, values in bootstrap.means().items()},

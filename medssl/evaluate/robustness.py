@@ -72,14 +72,15 @@ def robustness_run(run: Path, split: str, overrides: list[str],
     left_out = {each.name: reason for each in SUITE if (reason := each.reason_against(data))}
     used = [corruption for corruption in SUITE if corruption.name not in left_out]
     rows, predictions = _predictions(config, model, data, judged, used, progress)
+    counted = pl.DataFrame({"patient_id": rows.patient, "case_id": rows.case})
     table = degradations(config.task.name, rows, predictions, used).with_columns(
-        split=pl.lit(split), patients=pl.lit(judged["patient_id"].n_unique(), pl.Int64))
-    leave(run / "robustness.parquet", table, judged, data.manifest, split, model.task.config, _in_short(table))
+        split=pl.lit(split), patients=pl.lit(counted["patient_id"].n_unique(), pl.Int64))
+    leave(run / "robustness.parquet", table, counted, data.manifest, split, model.task.config, _in_short(table))
     return Robustness(table, left_out)
 
 
 def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruptions: list[Corruption]) -> pl.DataFrame:
-    """The table, as SCHEMA; without intervals of a single patient, or of fewer than FEWEST_OF_A_CLASS of a class.
+    """The table, as SCHEMA; without intervals of fewer than FEWEST_OF_A_CLASS patients, or so few of a class.
 
     predictions: (1 + C S, R), of the clean cases, then of each corruption's severities in order.
     """
@@ -99,7 +100,7 @@ def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruption
     found += [(name, None, None, metric, None, None, None, *_interval(mean))
               for name, mean in (means | {EVERY: by_corruption.mean(axis=1)}).items()]
     table = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    if rows.patient.max() > 0 and metric not in without_interval(task, rows):
+    if metric not in without_interval(task, rows, [metric]):
         return table
     ends = [name for name in SCHEMA if name.endswith(("_low", "_high"))]
     return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ends)

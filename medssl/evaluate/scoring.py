@@ -41,7 +41,8 @@ LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
 DRAWS = 1000
 """Of test patients, for the interval of one model."""
 FEWEST_OF_A_CLASS = 5
-"""Patients with a finding, or without it, below which no interval is given: draws of so few are too much alike."""
+"""Patients, and of those with a finding or without it, below which no interval is given: draws of so few are too much
+alike."""
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields
@@ -95,6 +96,8 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
     """Warns of what is left out: findings and bounds (`with_bounds`) of which no AUROC is defined, or no interval of
     it, and distances that some cases lack (`comparable`)."""
     predictions = predictions.unique(["case_id", "name"], maintain_order=True)
+    if 0 < (patients := predictions["patient_id"].n_unique()) < FEWEST_OF_A_CLASS:
+        log.warning(f"no interval: {among} are {patients} patient(s), fewer than {FEWEST_OF_A_CLASS}")
     if task == "segment":
         for distance in _partial(predictions):
             has = predictions.filter(MEASURE.eq(distance))["case_id"]
@@ -111,8 +114,11 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
                     f"{FEWEST_OF_A_CLASS} patients of {among} are on one side")
 
 
-def without_interval(task: TaskKind, rows: Rows) -> set[str]:
-    """Metrics that tell two classes apart of which one has too few patients, alone or in a mean."""
+def without_interval(task: TaskKind, rows: Rows, metrics: Iterable[str]) -> set[str]:
+    """All metrics of too few patients; otherwise those that tell two classes apart of which one has too few, alone or
+    in a mean."""
+    if len(set(rows.patient)) < FEWEST_OF_A_CLASS:
+        return set(metrics)
     if task == "segment":
         return set()
     rare = {f"auroc/{name}" for name, count in _rarer_class(task, rows).items() if 0 < count < FEWEST_OF_A_CLASS}
@@ -142,8 +148,8 @@ def _partial(predictions: pl.DataFrame) -> list[str]:
 
 def with_intervals(task: TaskKind, predictions: pl.DataFrame, specificity: float = SPECIFICITY) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
-    Metrics that are undefined, as where a class is absent, are left out. A single patient tells nothing of others, nor
-    do fewer than FEWEST_OF_A_CLASS of a class: low and high are None. Redrawn patients are fewer different ones, by
+    Metrics that are undefined, as where a class is absent, are left out. Fewer than FEWEST_OF_A_CLASS patients tell
+    little of others, nor do so few of a class: low and high are None. Redrawn patients are fewer different ones, by
     which an ECE grows: an interval is widened to hold its own point."""
     predictions = comparable(task, predictions)
     judged = Rows.of(predictions)
@@ -151,13 +157,12 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame, specificity: float
     patients = np.arange(judged.patient.max() + 1)
     counts = patient_weights(patients, stream("bootstrap"), DRAWS).T
     point, drawn = (score(task, judged, values, each, specificity) for each in (None, counts))
-    untold = without_interval(task, judged)
+    untold = without_interval(task, judged, point)
     rows = []
     for metric, draws in drawn.items():
         mean = float(point[metric][0, 0])
         if np.isfinite(mean):
-            is_told = len(patients) > 1 and metric not in untold
-            low, high = percentiles(draws[:, 0]) if is_told else (None, None)
+            low, high = (None, None) if metric in untold else percentiles(draws[:, 0])
             rows.append({"metric": metric, "mean": mean, "low": low if low is None else min(low, mean),
                          "high": high if high is None else max(high, mean)})
     return rows

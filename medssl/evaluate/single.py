@@ -36,6 +36,8 @@ from medssl.train.finetune import FinetuneConfig, label_fractions
 
 log = logging.getLogger(__name__)
 
+JUDGED = "_judged"
+"""Ends the name of the folder beside a model of one file."""
 EVERY = "all"
 """In a split's place: the cases of every split."""
 ENOUGH = 20
@@ -139,9 +141,14 @@ def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task:
     return Judged(folder, task, predictions, scores)
 
 
-def _beside(run: Path) -> Path:
+def judged_folder(run: Path) -> Path:
     """Where what was found of a run is left: its folder, or one beside its one file."""
-    folder = run if run.is_dir() else run.with_name(f"{run.stem}_judged")
+    return run if run.is_dir() else run.with_name(f"{run.stem}{JUDGED}")
+
+
+def _beside(run: Path) -> Path:
+    """`judged_folder`, which is there then."""
+    folder = judged_folder(run)
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from medssl.errors import InUse
-from medssl.evaluate.curve import Curve
+from medssl.evaluate.curve import Curve, CurveConfig
 from medssl.models.start import Start, open_start
 from medssl.train.build import (
     fitted_encoder,
@@ -20,6 +21,17 @@ from medssl.train.pretrain import fitted_objective, pretrain
 
 PointStart = tuple[str, int, int]
 """Arm, fold and pretraining."""
+
+
+def require_starts(config: CurveConfig, out: Path) -> None:
+    """RunError where weights that an arm begins with are not there, before hours of preparing; of a curve that has
+    begun `check_arms` asks later."""
+    if (out / "points").is_dir():
+        return
+    for arm in config.arms.values():
+        for init in (arm.init, arm.pretrain and arm.pretrain.init):
+            if init:
+                open_start(init)
 
 
 def check_arms(curve: Curve) -> dict[str, dict[str, str]]:

@@ -113,8 +113,11 @@ class Teller:
         return []
 
     def _few_patients(self) -> list[str]:
-        if self.experiment.task != "classify" or self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
+        if self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
             return []
+        if self.any_row["test_patients"] < FEWEST_OF_A_CLASS or self.experiment.task != "classify":
+            return [f"Fewer than {FEWEST_OF_A_CLASS} patients (of a fold) were judged: no interval is given and "
+                    "nothing is claimed. Judge more."]
         return [f"Fewer than {FEWEST_OF_A_CLASS} judged patients (of a fold) have some finding, or lack it: no "
                 "interval is given and nothing is claimed. Judge more patients, or leave that finding out."]
 

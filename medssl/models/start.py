@@ -82,6 +82,12 @@ class Start:
         return "\n".join(lines)
 
 
+def check_start(init: Path | None, out: Path) -> None:
+    """What `open_start` raises, before hours of preparing; a finished run in `out` needs its start no more."""
+    if init and not (out / DESCRIPTION).is_file():
+        open_start(init)
+
+
 def open_start(path: str | Path) -> Start:
     """An earlier run, by its folder or its one file, or foreign weights.
 

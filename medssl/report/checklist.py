@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+import polars as pl
+
+from medssl.evaluate.failures import UNCHOSEN
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
 from medssl.report.tables import Curve
@@ -87,7 +90,7 @@ def _model(curve: Curve) -> Items:
                     if (told := _told(_beside(settings.get("tuning", {}), 1.0, None, "fresh"))))
     rates = "".join(f"; {label} has a learning rate of its own, {settings['lr']:g}" for label, settings in arms.items()
                     if settings.get("lr"))
-    chosen = recipe.get("choice")
+    chosen, unchosen = recipe.get("choice"), _unchosen(curve)
     software = _told({"medssl": provenance.get("medssl"), **provenance.get("packages", {})})
     return {
         "22": ("description of the model", "encoder, head and objective stand in the recipe on this page"),
@@ -98,9 +101,16 @@ def _model(curve: Curve) -> Items:
         "26": ("how the final model was chosen",
                "the last step's weights of each training" + (f"; learning rates within each point by {_told(chosen)}"
                                                              if chosen else "; nothing was chosen on judged patients")
+               + (f"; {unchosen} of the points could choose none and took the budget's" if unchosen else "")
                + rates),
         "27": ("ensembling", "none: every trained model is judged by itself"),
     }
+
+
+def _unchosen(curve: Curve) -> int:
+    if curve.failures is None or curve.failures.rates is None:
+        return 0
+    return curve.failures.rates.filter(pl.col("what") == UNCHOSEN)["points"].sum()
 
 
 def _evaluation(curve: Curve) -> Items:

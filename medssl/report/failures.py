@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
+from medssl.data.groups import FEWEST
 from medssl.evaluate.failures import ONE
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
 from medssl.report.judged import Failures
 
-COUNTED = {"classify": "cases with a finding that are ranked below half of those without it (too low), and cases "
-                       "without it above half of those with it (too high)",
+COUNTED = {"classify": "cases with a finding that are ranked below more than half of those without it (too low), and "
+                       "cases without it above more than half of those with it (too high)",
            "segment": "cases of which none of a region was found, or some was drawn where there is none"}
 SCORES = {"classify": "log probability of the truth", "segment": "Dice", "regress": "error"}
 
 
 def failure_tables(found: Failures, task: str, labels: Mapping[str, str]) -> list[Table]:
-    """How often, which cases worst, and which learning rates diverged; without those of which there is nothing to say.
+    """How often and on which cases worst; without those of which there is nothing to say.
 
     labels: what the arms are called, in the order of the page; "" gives no heading.
     """
     tables = [_counts(found.counts, task, labels), _cases(found.cases, task, labels)]
-    if found.diverged is not None:
-        tables.append(_diverged(found.diverged, labels))
     return [table for table in tables if table.groups]
 
 
-def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
-    who = "How often it fails" if ONE in labels else "How often models fail with the most labels, a mean over models"
-    caption = f"{who}: {COUNTED.get(task, '')}"
-    return Table(caption, ["what", "failure", "cases"], _groups(counts, labels, lambda rows: [
-        [Cell(row["name"]), Cell(row["kind"]),
-         Cell(words.number(row["failed"], 1), row["failed"], f"of {words.patients(row['cases'])}")]
+def rates_table(found: Failures, labels: Mapping[str, str]) -> Table | None:
+    """Learning rates that diverged, and points that could choose none; None where there are neither."""
+    if found.rates is None or found.rates.is_empty():
+        return None
+    caption = "Learning rates that diverged where they were tried, and those taken where none could be chosen"
+    return Table(caption, ["learning rate", "what became of it", "points"], _groups(found.rates, labels, lambda rows: [
+        [Cell(f"{row['lr']:g}", row["lr"]), Cell(row["what"]), Cell(str(row["points"]), row["points"])]
         for row in rows.iter_rows(named=True)]))
+
+
+def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
+    """A column a kind of failure; of a label that few cases have, or few lack, neither is told."""
+    kinds = counts["kind"].unique().sort(descending=True).to_list()
+    few = counts.filter(pl.col("cases") < FEWEST)["name"].unique().to_list() if task == "classify" else []
+    who = "How often it fails" if ONE in labels else "How often models fail with the most labels, a mean over models"
+
+    def body(rows: pl.DataFrame) -> list[list[Cell]]:
+        return [[Cell(name), *(_count(part.filter(pl.col("kind") == kind), name in few, ONE in labels)
+                               for kind in kinds)]
+                for (name,), part in rows.group_by("name", maintain_order=True)]
+
+    return Table(f"{who}: {COUNTED.get(task, '')}", ["what", *kinds], _groups(counts, labels, body))
+
+
+def _count(row: pl.DataFrame, few: bool, alone: bool) -> Cell:
+    if few or row.is_empty():
+        return Cell("not told" if few else words.MISSING, None, f"fewer than {FEWEST} have or lack it" if few else "")
+    failed, cases = row["failed"][0], row["cases"][0]
+    return Cell(words.number(failed, 0 if alone else 1), failed, f"of {words.patients(cases)}")
 
 
 def _cases(cases: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
@@ -49,26 +70,14 @@ def _cases(cases: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
 
 def _told(rows: pl.DataFrame, task: str) -> str:
     """`Edema 0.91, truth 1; Cardiomegaly 0.02, truth 0`; of a segmentation the Dice of each region."""
-    digits = 1 if task == "regress" else 2
-    truth = "Dice {}" if task == "segment" else "{}, truth {:g}"
-    return "; ".join(f"{row['name']} {truth.format(words.number(row['prediction'], digits), row['target'])}"
+    digits, exact = (1, 1) if task == "regress" else (2, 0)
+    told = "Dice {}" if task == "segment" else "{}, truth {}"
+    return "; ".join(f"{row['name']} " + told.format(words.number(row["prediction"], digits),
+                                                     words.number(row["target"], exact))
                      for row in rows.iter_rows(named=True))
-
-
-def _diverged(diverged: pl.DataFrame, labels: Mapping[str, str]) -> Table:
-    caption = "Learning rates that diverged where they were tried, and were not chosen there"
-    return Table(caption, ["learning rate", "points"], _groups(diverged, labels, lambda rows: [
-        [Cell(f"{row['lr']:g}", row["lr"]), Cell(str(row["points"]), row["points"])]
-        for row in rows.iter_rows(named=True)]))
 
 
 def _groups(table: pl.DataFrame, labels: Mapping[str, str],
             body: Callable[[pl.DataFrame], list[list[Cell]]]) -> list[Group]:
-    return [Group(label, body(rows)) for label, rows in _by_arm(table, labels)]
-
-
-def _by_arm(table: pl.DataFrame, labels: Mapping[str, str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    for arm, label in labels.items():
-        rows = table.filter(pl.col("arm") == arm)
-        if len(rows):
-            yield label, rows
+    return [Group(label, body(rows)) for arm, label in labels.items()
+            if len(rows := table.filter(pl.col("arm") == arm))]

@@ -85,8 +85,9 @@ def _told(account: Account, split: bool = True) -> str:
 
 def _scores(account: Account, caption: str) -> Table:
     metrics = [score.metric for score in account.scores]
-    return Table(caption, ["metric", "score"], [Group("", [_row(account, score, metrics)
-                                                           for score in account.scores])])
+    rows = [_row(account, score, metrics) for score in account.scores]
+    nothing = [Cell("no metric is defined on these cases: too few, or all of one class"), Cell("")]
+    return Table(caption, ["metric", "score"], [Group("", rows or [nothing])])
 
 
 def _by_group(name: str, table: pl.DataFrame, account: Account) -> Table:
@@ -95,8 +96,10 @@ def _by_group(name: str, table: pl.DataFrame, account: Account) -> Table:
         told = rows.drop_nulls("metric")
         metrics = told["metric"].to_list()
         body = [_row(account, Score.model_validate(row), metrics) for row in told.iter_rows(named=True)]
-        few = f"fewer than {FEWEST} patients: not judged" if patients < FEWEST else "no figure is defined"
-        groups.append(Group(f"{name} {group} ({patients} patients, {cases} cases)", body or [[Cell(few), Cell("")]]))
+        is_few = patients < FEWEST
+        size = f"fewer than {FEWEST} patients" if is_few else f"{patients} patients, {cases} cases"
+        nothing = [Cell("not judged" if is_few else "no figure is defined"), Cell("")]
+        groups.append(Group(f"{name} {group} ({size})", body or [nothing]))
     return Table(f"By {name}, each group's interval on its own", ["metric", "score"], groups)
 
 
@@ -104,7 +107,7 @@ def _row(account: Account, score: Score, metrics: Sequence[str]) -> list[Cell]:
     digits = words.decimals([score.mean])
     name = metric_name(score.metric, metrics, account.settings.get("specificity", SPECIFICITY))
     unit = metric_unit(score.metric, account.unit)
-    interval = "" if score.low is None else words.interval(score.low, score.high, digits)
+    interval = "no interval: too few" if score.low is None else words.interval(score.low, score.high, digits)
     return [Cell(f"{name}, {unit}" if unit else name), Cell(words.number(score.mean, digits), score.mean, interval)]
 
 

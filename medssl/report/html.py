@@ -24,7 +24,7 @@ from medssl.report.cells import (
     subgroup_tables,
 )
 from medssl.report.checklist import checklist
-from medssl.report.failures import failure_tables
+from medssl.report.failures import failure_tables, rates_table
 from medssl.report.figures import curve_figure, difference_figure, training_picture
 from medssl.report.finetuned import finetuned_part
 from medssl.report.judged import Finetuned, read_finetuned
@@ -51,6 +51,7 @@ class CurvePart:
 
     anchor: str
     title: str
+    is_stale: bool
     verdict: list[str]
     facts: list[tuple[str, str]]
     picture: Picture
@@ -118,18 +119,25 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
 def _curve_part(curve: Curve, anchor: str) -> CurvePart:
     primary, others = curve.metrics[0], curve.metrics[1:]
     return CurvePart(
-        anchor=anchor, title=curve.head.title, verdict=curve.head.verdict, facts=_facts(curve),
+        anchor=anchor, title=curve.head.title, is_stale=curve.is_stale, verdict=curve.head.verdict, facts=_facts(curve),
         picture=_curve_picture(curve), gain=_gain_picture(curve),
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
         groups=subgroup_tables(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
         panels=_panels_picture(curve, others), scaling=scaling_part(curve), agreement=agreement_part(curve),
         examples=_examples_picture(curve) or _ranked_picture(curve),
-        failures=failure_tables(curve.failures, curve.head.task, {arm: curve.label(arm) for arm in curve.arms})
-        if curve.failures else [],
+        failures=_failures(curve),
         protocol=curve.head.protocol, cohort=cohort_tables(curve.study) if curve.study else [],
         checklist=checklist(curve), model_card=model_card(curve),
         downloads=_downloads(curve))
+
+
+def _failures(curve: Curve) -> list[Table]:
+    if curve.failures is None:
+        return []
+    labels = {arm: curve.label(arm) for arm in curve.arms}
+    rates = rates_table(curve.failures, labels)
+    return failure_tables(curve.failures, curve.head.task, labels) + ([rates] if rates else [])
 
 
 def _downloads(curve: Curve) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from medssl.errors import RunError
-from medssl.evaluate.failures import CASES, COUNTS, DIVERGED
+from medssl.evaluate.failures import CASES, COUNTS, RATES
 from medssl.report.reading import read_json, read_log, read_optional, read_recipe
 from medssl.train.run import is_finished
 
@@ -41,11 +41,11 @@ class Account(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Failures:
-    """As evaluate.failures has them. diverged: null where nothing chose a rate."""
+    """As evaluate.failures has them. rates: of a curve alone."""
 
     counts: pl.DataFrame
     cases: pl.DataFrame
-    diverged: pl.DataFrame | None = None
+    rates: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,9 @@ def read_finetuned(folder: Path) -> Finetuned:
 
 def read_failures(folder: Path) -> Failures | None:
     """None of what an earlier version judged."""
-    counts, cases, diverged = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY) for name, columns in (
-        ("failure_counts", COUNTS), ("failure_cases", CASES), ("diverged", DIVERGED)))
-    return None if counts is None or cases is None else Failures(counts, cases, diverged)
+    counts, cases, rates = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY) for name, columns in (
+        ("failure_counts", COUNTS), ("failure_cases", CASES), ("failed_rates", RATES)))
+    return None if counts is None or cases is None else Failures(counts, cases, rates)
 
 
 def _judgement(folder: Path, name: str) -> Judgement:

@@ -8,7 +8,7 @@ from medssl.evaluate.scoring import SPECIFICITY, family
 from medssl.report import words
 
 NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "calibration error (ECE)", "brier": "Brier score", "dice": "Dice",
-         "hd95": "HD95", "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
+         "hd95": "HD95", "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "fpr95": "FPR95"}
 ERRORS = frozenset({"mae", "rmse"})
 """Measured in the target's own unit."""
 DISTANCES = frozenset({"hd95", "assd"})

@@ -10,6 +10,8 @@ from medssl.data.source import Data, open_data
 from medssl.errors import RunError
 from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import run_curve
+from medssl.evaluate.single import JUDGED, judged_folder
+from medssl.evaluate.starts import require_starts
 from medssl.report.html import write_report
 from medssl.report.judged import is_judged
 from medssl.report.preview import draw_pretraining
@@ -20,6 +22,7 @@ from medssl.train.run import is_finished
 
 def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
     """A curve with the pictures of its pretrainings and its own report.html; returns the verdict."""
+    require_starts(config, out)
     with Bar("prepare") as progress:
         data = open_data(config.data, progress)
     verdict = run_curve(config, out, workers, Bar, data)
@@ -29,11 +32,13 @@ def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None
     return verdict
 
 
-def report_runs(runs: list[Path], out: Path, title: str) -> Path:
+def report_runs(runs: list[Path], out: Path, title: str = "") -> Path:
     """One page of any number of run folders; RunError for a folder that is none, or is not finished.
 
-    Of a model of one file, the folder `<file>_judged` beside it, which its judgements are left in, is a run's, too.
+    Of a model of one file, the folder beside it that its judgements are left in is a run's, too, and may be named by
+    the file. title: by default after what the page is of.
     """
+    runs = list(dict.fromkeys(judged_folder(run) if run.is_file() else run for run in runs))
     kinds = {run: _kind(run) for run in runs}
     if unknown := [run for run, kind in kinds.items() if kind is None]:
         raise RunError(f"{unknown[0]} is no folder of a finished run", expected="curve.json or model.json in it",
@@ -42,7 +47,8 @@ def report_runs(runs: list[Path], out: Path, title: str) -> Path:
                                  for kind in ("curve", "finetuned", "pretrained"))
     inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
               if is_finished(run) and _arm_of(run) in json.loads((curve / "curve.json").read_text())["labels"]]
-    return write_report(out, title, curves, [*inside, *pretrains], finetuned=models)
+    kind = "Label-efficiency" if curves else "Finetuning" if models else "Pretraining"
+    return write_report(out, title or f"{kind} report", curves, [*inside, *pretrains], finetuned=models)
 
 
 def _kind(run: Path) -> Literal["curve", "finetuned", "pretrained"] | None:
@@ -50,7 +56,7 @@ def _kind(run: Path) -> Literal["curve", "finetuned", "pretrained"] | None:
         return "curve"
     if is_finished(run):
         return "finetuned" if "task" in json.loads((run / "model.json").read_text()) else "pretrained"
-    return "finetuned" if is_judged(run) else None
+    return "finetuned" if run.name.endswith(JUDGED) and is_judged(run) else None
 
 
 def _arm_of(pretraining: Path) -> str:

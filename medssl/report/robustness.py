@@ -65,7 +65,8 @@ def robustness_lines(found: Robustness) -> list[str]:
                  for row in scored] or [("", "")] * len(SEVERITIES)
         cost = rows.row(-1, named=True)
         low, high = (_lost(cost[f"degradation_{end}"]) for end in ("low", "high"))
-        values, intervals = zip(*cells, (_lost(cost["degradation"]), f"{low} to {high}"), strict=True)
+        interval = words.MISSING if low == words.MISSING else f"{low} to {high}"
+        values, intervals = zip(*cells, (_lost(cost["degradation"]), interval), strict=True)
         lines += [_line(name, values), _line("", intervals)]
     return lines + [f"left out: {name}, since {reason}" for name, reason in found.left_out.items()]
 

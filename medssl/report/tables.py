@@ -19,7 +19,7 @@ from medssl.report.judged import Failures, read_failures
 from medssl.report.metric_names import metric_name, metric_unit
 from medssl.report.reading import read_json, read_log, read_optional, read_recipe, read_table, require_folder
 from medssl.report.study import Study, read_study
-from medssl.train.run import is_finished
+from medssl.train.run import is_finished, recipe_digest
 
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
@@ -39,9 +39,11 @@ class ScalingAxis(BaseModel):
 
 
 class CurveHead(BaseModel):
-    """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with."""
+    """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with; `recipe`
+    is the digest of the one that they are of, empty where an earlier version made them."""
 
     title: str
+    recipe: str = ""
     task: Literal["classify", "segment", "regress"]
     primary: str
     higher_is_better: bool
@@ -120,6 +122,8 @@ class Curve:
     """None where an earlier version made it."""
     study: Study | None = None
     """What it was made on; None where an earlier version made it."""
+    is_stale: bool = False
+    """Whether the folder's recipe is another than that of the tables: it was changed, and is not done."""
 
     @property
     def arms(self) -> list[str]:
@@ -202,7 +206,8 @@ def read_curve(folder: Path) -> Curve:
                  read_recipe(folder / "recipe.yaml"), examples, ranked,
                  read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
                  read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
-                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder))
+                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder),
+                 bool(head.recipe) and head.recipe != recipe_digest(folder))
 
 
 def read_pretrain(folder: Path) -> Pretrain:

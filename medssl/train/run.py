@@ -173,6 +173,11 @@ def _go_on(folder: Path, old: dict[str, Any], config: Config, may_change: Callab
         write_whole(folder / "recipe.yaml", _written(config))
 
 
+def recipe_digest(folder: Path) -> str:
+    """Of the recipe as it lies in the folder."""
+    return hashlib.sha256((folder / "recipe.yaml").read_bytes()).hexdigest()[:16]
+
+
 def is_how(key: str) -> bool:
     """Whether a recipe's key says how training is done or looked at, and not what is learnt."""
     *_, step, name = ("", *key.split("."))

@@ -14,6 +14,7 @@ from medssl.data.source import DataConfig, open_data
 from medssl.errors import TrainingError
 from medssl.evaluate.choice import ChoiceConfig, choose_lr
 from medssl.evaluate.curve import CurveConfig
+from medssl.evaluate.failures import DIVERGED, UNCHOSEN
 from medssl.evaluate.points import run_curve
 from medssl.tasks import Classify, Regress
 from medssl.train.bar import Bar
@@ -105,5 +106,6 @@ def test_each_point_of_a_curve_chooses_for_itself_and_says_what(discs: DataConfi
     scores = [point["held_out_score"] for point in points if point["arm"] == "scratch" and point["fraction"] == 1]
     assert all(score is not None and math.isfinite(score) for score in scores)
     assert all(point["diverged"] == [1e30] for point in points if point["arm"] == "scratch" and point["fraction"] == 1)
-    assert pl.read_parquet(tmp_path / "diverged.parquet").rows() == [("scratch", 1e30, 12)]
+    assert pl.read_parquet(tmp_path / "failed_rates.parquet").rows() == [
+        ("scratch", SMALL["train"]["optim"]["lr"], UNCHOSEN, 12), ("scratch", 1e30, DIVERGED, 12)]
     assert pl.read_parquet(tmp_path / "points.parquet").filter(pl.col("arm") == "scratch")["lr"].is_not_null().all()

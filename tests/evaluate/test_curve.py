@@ -121,7 +121,7 @@ def test_processes_do_the_same_points(done, discs, tmp_path):
     for arm in ("scratch", "ssl"):
         shutil.rmtree(again / "points" / arm)
     run_curve(recipe(discs), again, 2, quiet)
-    for name in ("predictions", "summary", "comparison", "failure_counts", "failure_cases", "diverged"):
+    for name in ("predictions", "summary", "comparison", "failure_counts", "failure_cases", "failed_rates"):
         assert table(again, name).equals(table(done, name))
 
 

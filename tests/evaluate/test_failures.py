@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 
-from medssl.evaluate.failures import CASES, COUNTS, WORST, diverged_rates, failures, failures_of_one
+from medssl.evaluate.failures import (
+    CASES,
+    COUNTS,
+    DIVERGED,
+    FALSE_ALARM,
+    MISSED,
+    UNCHOSEN,
+    WORST,
+    failed_rates,
+    failures,
+    failures_of_one,
+)
+from medssl.rng import stream
 
 
 def rows(arm: str, name: str, target: list[float], prediction: list[float], *, seed: int = 0, fold: int = 0,
@@ -15,6 +28,22 @@ def rows(arm: str, name: str, target: list[float], prediction: list[float], *, s
                          "prediction": prediction}, strict=False).with_columns(
         pl.col("target", "prediction").cast(pl.Float64), arm=pl.lit(arm), seed=pl.lit(seed), fold=pl.lit(fold),
         fraction=pl.lit(fraction), pretraining=pl.lit(pretraining))
+
+
+def test_counts_are_those_of_ranks_with_even_classes_and_ties():
+    rng = stream("ranks")
+    target = (rng.random(41) < 0.4).astype(float)
+    predicted = np.round(rng.random(41) + 0.3 * target, 1)
+    expected = {MISSED: 0, FALSE_ALARM: 0}
+    for truth, value in zip(target, predicted, strict=True):
+        others = predicted[target != truth]
+        below = (others < value).mean() + 0.5 * (others == value).mean()
+        expected[MISSED if truth else FALSE_ALARM] += below < 0.5 if truth else below > 0.5
+    part = rows("a", "Edema", target.tolist(), predicted.tolist())
+    counts = failures("classify", part, ["a"]).counts
+    assert dict(counts.select("kind", "failed").rows()) == expected
+    squeezed = part.with_columns(pl.col("prediction") ** 9)
+    assert failures("classify", squeezed, ["a"]).counts.equals(counts), "ranks know no scale"
 
 
 def test_a_finding_is_ranked_on_the_wrong_side_of_half_of_the_others():
@@ -73,7 +102,9 @@ def test_one_models_predictions_need_no_columns_of_a_curve():
     assert found.cases["case_id"].to_list() == ["0-0", "0-1", "0-2"], "0.1 of a truth of 1, and 0.88 of 0"
 
 
-def test_rates_that_diverged_are_counted_over_points():
-    told = [{"arm": "a", "diverged": [0.1, 1.0]}, {"arm": "a", "diverged": [1.0]}, {"arm": "b"}]
-    assert diverged_rates(told).rows() == [("a", 0.1, 1), ("a", 1.0, 2)]
-    assert diverged_rates([{"arm": "b"}]).is_empty()
+def test_rates_that_diverged_and_points_that_could_choose_none_are_counted():
+    told = [{"arm": "a", "lr": 0.01, "held_out_score": 0.7, "diverged": [0.1, 1.0]},
+            {"arm": "a", "lr": 0.01, "held_out_score": 0.6, "diverged": [1.0]},
+            {"arm": "a", "lr": 0.003, "held_out_score": None}, {"arm": "b"}]
+    assert failed_rates(told).rows() == [("a", 0.003, UNCHOSEN, 1), ("a", 0.1, DIVERGED, 1), ("a", 1.0, DIVERGED, 2)]
+    assert failed_rates([{"arm": "b"}]).is_empty()

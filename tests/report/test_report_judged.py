@@ -15,6 +15,7 @@ from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig
 from medssl.errors import RunError
 from medssl.evaluate.by_group import scores_by_group
+from medssl.evaluate.failures import CASES, UNCHOSEN
 from medssl.evaluate.ood import strangers
 from medssl.evaluate.robustness import robustness_run
 from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
@@ -24,6 +25,7 @@ from medssl.report.pages import report_runs
 from medssl.report.reliability import draw_reliability
 from medssl.report.robustness import draw_robustness
 from medssl.train.finetune import FinetuneConfig, finetune
+from medssl.train.run import recipe_digest
 
 
 def config(discs: DataConfig, task: dict) -> FinetuneConfig:
@@ -103,6 +105,7 @@ def test_what_was_judged_of_a_model_of_one_file_is_a_page(judged, tmp_path, disc
     page = Page(report_runs([folder], tmp_path / "page.html", "A page"))
     assert "On its own set" in page.text
     assert "Its finetuning" not in page.text
+    assert Page(report_runs([file, folder], tmp_path / "page.html", "A page")).source == page.source
 
 
 def test_a_damaged_account_is_named(judged, tmp_path):
@@ -112,6 +115,11 @@ def test_a_damaged_account_is_named(judged, tmp_path):
     with pytest.raises(RunError, match=r"ward.json does not fit at: patients"):
         report_runs([judged], tmp_path / "page.html", "A page")
     path.write_text(before)
+
+
+def test_another_sets_folder_inside_of_a_run_is_no_run_of_its_own(judged, tmp_path):
+    with pytest.raises(RunError, match="ward is no folder of a finished run"):
+        report_runs([judged / "transfer/ward"], tmp_path / "page.html")
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
@@ -130,8 +138,28 @@ def test_failures_of_a_curve_are_listed_by_arm(make_curve, tmp_path):
                   "cases": 31.0}).write_parquet(folder / "failure_counts.parquet")
     pl.DataFrame({"arm": "mae", "case_id": "case7", "score": [-3.25, -3.25], "name": ["Cardiomegaly", "Edema"],
                   "target": [0.0, 1.0], "prediction": [0.25, 0.011]}).write_parquet(folder / "failure_cases.parquet")
-    pl.DataFrame({"arm": ["mae"], "lr": [0.003], "points": [4]}).write_parquet(folder / "diverged.parquet")
+    pl.DataFrame({"arm": ["mae"], "lr": [0.003], "what": UNCHOSEN, "points": [4]}).write_parquet(
+        folder / "failed_rates.parquet")
     page = Page(report_runs([folder], tmp_path / "page.html", "A page"))
     assert {2.5, 4.0, -3.25, 0.003} <= {value for value, _ in page.data}
     assert "case7 −3.25 Cardiomegaly 0.25, truth 0; Edema 0.01, truth 1" in page.text
-    assert "Learning rates that diverged" in page.text
+    assert "0.003 taken, as none could be chosen 4" in page.text
+    assert "4 of the points could choose none and took the budget's" in page.text, "in CLAIM's checklist"
+
+
+def test_a_finding_that_few_have_is_not_counted(make_curve, tmp_path):
+    folder = make_curve()
+    pl.DataFrame({"arm": "mae", "name": ["Cyst", "Cyst", "Edema", "Edema"],
+                  "kind": ["ranked too high", "ranked too low"] * 2, "failed": [7.25, 2.75, 8.5, 3.5],
+                  "cases": [31.0, 4.0, 20.0, 15.0]}).write_parquet(folder / "failure_counts.parquet")
+    pl.DataFrame(schema=CASES).write_parquet(folder / "failure_cases.parquet")
+    shown = {value for value, _ in Page(report_runs([folder], tmp_path / "page.html")).data}
+    assert {8.5, 3.5} <= shown
+    assert not {7.25, 2.75} & shown
+
+
+def test_a_curve_whose_recipe_was_changed_and_not_done_says_so(make_curve, tmp_path):
+    folder = make_curve(recipe="0123456789abcdef")
+    assert "not all of its points are done" in Page(report_runs([folder], tmp_path / "page.html")).text
+    again = make_curve(name="again", recipe=recipe_digest(folder))
+    assert "not all of its points are done" not in Page(report_runs([again], tmp_path / "page.html")).text
