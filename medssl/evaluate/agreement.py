@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from medssl.evaluate.scoring import FEWEST_FOR_INTERVAL
 from medssl.metrics.agreement import limits_of_agreement
 from medssl.metrics.intervals import over_patients_and_seeds, patient_weights
 from medssl.rng import stream
@@ -27,6 +28,7 @@ def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
     for (arm, name), part in most.group_by("arm", "name", maintain_order=True):
         units = part.sort("seed", "pretraining", "case_id").partition_by("seed", "pretraining", maintain_order=True)
         shape, patients = (part["seed"].n_unique(), -1), units[0]["patient_id"]
+        fewest = units[0].group_by("fold").agg(pl.col("patient_id").n_unique())["patient_id"].min()
         weights = patient_weights(patients, stream("bootstrap", "agreement"), DRAWS)
         points, drawn = (np.array([limits_of_agreement(unit["target"], unit["prediction"], each) for unit in units])
                          for each in (None, weights))  # (S R, 3) and (S R, 3, B)
@@ -36,6 +38,6 @@ def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
             found = over_patients_and_seeds(
                 points[:, place].reshape(shape), drawn[:, place].T.reshape(DRAWS, *shape),
                 patients=patients.n_unique(), strata=part["fold"].n_unique())
-            ends = (found.low, found.high) if found.dof else (None, None)
+            ends = (found.low, found.high) if found.dof and fewest >= FEWEST_FOR_INTERVAL else (None, None)
             rows.append((arm, name, measure, found.mean, *ends))
     return pl.DataFrame(rows, schema=AGREEMENT, orient="row")

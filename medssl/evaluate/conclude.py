@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import polars as pl
 
@@ -15,7 +16,10 @@ from medssl.evaluate.scaling import axes_of, ends_compared, told_in_words
 from medssl.evaluate.scoring import PRIMARY, higher_is_better, score_unit, specificity_of, tell_unjudged, with_bounds
 from medssl.evaluate.statistics import Experiment, Statistics, analyse, in_subgroups, train_patients
 from medssl.files import write_table, write_whole
-from medssl.train.run import read_provenance, recipe_digest
+from medssl.train.run import RECIPE, read_provenance
+
+CONCLUDED = "concluded.yaml"
+"""The recipe that the tables are of."""
 
 
 def conclude(curve: Curve) -> list[str]:
@@ -48,9 +52,9 @@ def conclude(curve: Curve) -> list[str]:
     write_table(out / "summary.parquet", found.summary)
     write_table(out / "comparison.parquet", found.comparison)
     compared = {*experiment.baselines, *experiment.baselines.values()}
-    leave_failures(out, failures(config.task.name, predictions, [arm for arm in config.arms if arm in compared]
-                                 or list(config.arms)))
-    write_table(out / "failed_rates.parquet", failed_rates(told))
+    arms = [arm for arm in config.arms if arm in compared] or list(config.arms)
+    failed = failures(config.task.name, predictions, arms)
+    leave_failures(out, replace(failed, rates=failed_rates(told)))
     if config.task.name == "regress":
         write_table(out / "agreement.parquet", agreement(predictions))
     for name in ("subgroups", "subgroup_comparison"):  # of an earlier recipe
@@ -61,6 +65,7 @@ def conclude(curve: Curve) -> list[str]:
         write_table(out / "subgroup_comparison.parquet", differences)
     head = _head(curve, experiment, found.verdict) | {"scaling": _scaling(curve, experiment, found)}
     write_whole(out / "curve.json", json.dumps(head, indent=1, ensure_ascii=False))
+    write_whole(out / CONCLUDED, (out / RECIPE).read_text(encoding="utf-8"))
     return [*found.verdict, *(axis["told"] for axis in head["scaling"])]
 
 
@@ -105,7 +110,6 @@ def _head(curve: Curve, experiment: Experiment, verdict: list[str]) -> dict:
     primary = PRIMARY[experiment.task]
     return {
         "title": curve.config.title or curve.out.name,
-        "recipe": recipe_digest(curve.out),
         "task": experiment.task,
         "primary": primary,
         "higher_is_better": higher_is_better(primary),

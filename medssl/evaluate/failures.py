@@ -18,19 +18,27 @@ COUNTS = {"arm": pl.String, "name": pl.String, "kind": pl.String, "failed": pl.F
 CASES = {"arm": pl.String, "case_id": pl.String, "score": pl.Float64, "name": pl.String, "target": pl.Float64,
          "prediction": pl.Float64}
 RATES = {"arm": pl.String, "lr": pl.Float64, "what": pl.String, "points": pl.Int64}
+TABLES = {"failure_counts": COUNTS, "failure_cases": CASES, "failed_rates": RATES}
 MISSED, FALSE_ALARM, EMPTY = "ranked too low", "ranked too high", "Dice of 0"
 DIVERGED, UNCHOSEN = "diverged, not chosen", "taken, as none could be chosen"
-ONE = "model"
-"""The arm of a model that is none of a curve's."""
+ONE = ""
+"""In the place of an arm, a model that is none of a curve's."""
 MODEL = ["arm", "seed", "pretraining"]
 
 
 @dataclass(frozen=True)
 class Failures:
-    """counts: as COUNTS; cases: as CASES, of each arm the WORST from the worst on, a row a name."""
+    """counts: as COUNTS; cases: as CASES, of each arm the WORST from the worst on, a row a name; rates: as RATES, of a
+    curve alone."""
 
     counts: pl.DataFrame
     cases: pl.DataFrame
+    rates: pl.DataFrame | None = None
+
+    @property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        found = dict(zip(TABLES, (self.counts, self.cases, self.rates), strict=True))
+        return {name: table for name, table in found.items() if table is not None}
 
 
 def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> Failures:
@@ -39,7 +47,8 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
     A count is the mean over an arm's models, folds taken together, of the cases that it failed on, of `cases` that have
     it to fail on:
         ranked too low    (classify) has the finding, and scores below more than half of those judged without it
-        ranked too high   (classify) lacks the finding, and scores above more than half of those judged with it
+        ranked too high   (classify) lacks the finding, and scores above more than half of those judged with it; one
+                          that is level counts half, in both
         Dice of 0         (segment) none of the region was found, or some was drawn where there is none
     A regression's failures have a size and no number, so that it has no counts.
 
@@ -66,8 +75,14 @@ def failures_of_one(task: TaskKind, predictions: pl.DataFrame) -> Failures:
 
 
 def leave_failures(folder: Path, found: Failures) -> None:
-    write_table(folder / "failure_counts.parquet", found.counts)
-    write_table(folder / "failure_cases.parquet", found.cases)
+    for name, table in found.tables.items():
+        write_table(folder / f"{name}.parquet", table)
+
+
+def forget_failures(folder: Path) -> None:
+    """Before they are anew."""
+    for name in TABLES:
+        (folder / f"{name}.parquet").unlink(missing_ok=True)
 
 
 def failed_rates(told: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

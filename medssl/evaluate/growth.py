@@ -21,11 +21,12 @@ TELLING = {"title", "subgroup", "scaling", "fractions", "seeds", "pretrainings",
 def may_change(key: str) -> bool:
     """Whether a setting of a curve's recipe may differ from that of the points which are done."""
     first, *rest = key.split(".")
-    if rest and rest[-1] in ("precision", "accumulate"):  # points are compared, so all are cut alike
+    _, *of_arm = rest or [""]
+    below = of_arm if first == "arms" else rest
+    if below and below[-1] in ("precision", "accumulate"):  # points are compared, so all are cut alike
         return False
     if first == "arms":
-        _, *of_arm = rest
-        return of_arm in ([], ["label"], ["baseline"], ["once"]) or is_how(".".join(of_arm))
+        return bool(rest) and (of_arm in ([], ["label"], ["baseline"], ["once"]) or is_how(".".join(of_arm)))
     return first in TELLING or key in TELLING or is_how(key)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.evaluate.account import leave
-from medssl.evaluate.scoring import DRAWS, FEWEST_OF_A_CLASS
+from medssl.evaluate.scoring import DRAWS, FEWEST_FOR_INTERVAL
 from medssl.evaluate.single import open_finetuned
 from medssl.metrics.classify import auprc, auroc
 from medssl.metrics.intervals import patient_weights, percentiles
@@ -77,13 +77,13 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
 
 def separation(table: pl.DataFrame) -> list[dict]:
     """A row a score and metric from case_id, patient_id, strange and SCORES, with its interval over patients, where
-    each set has FEWEST_OF_A_CLASS of them."""
+    each set has FEWEST_FOR_INTERVAL of them."""
     strange = table["strange"].to_numpy()
     weights = np.zeros((DRAWS, len(table)))
     for kind in (False, True):  # each set keeps its size
         weights[:, strange == kind] = patient_weights(table["patient_id"].to_numpy()[strange == kind],
                                                       stream("bootstrap", str(kind)), DRAWS)
-    is_told = min(table.filter(strange=kind)["patient_id"].n_unique() for kind in (False, True)) >= FEWEST_OF_A_CLASS
+    is_told = min(table.filter(strange=kind)["patient_id"].n_unique() for kind in (False, True)) >= FEWEST_FOR_INTERVAL
     rows = []
     for score in SCORES:
         values = table[score].to_numpy()

@@ -80,7 +80,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
 
 
 def degradations(task: TaskKind, rows: Rows, predictions: np.ndarray, corruptions: list[Corruption]) -> pl.DataFrame:
-    """The table, as SCHEMA; without intervals of fewer than FEWEST_OF_A_CLASS patients, or so few of a class.
+    """The table, as SCHEMA; without intervals of fewer than FEWEST_FOR_INTERVAL patients, or so few of a class.
 
     predictions: (1 + C S, R), of the clean cases, then of each corruption's severities in order.
     """

@@ -40,7 +40,7 @@ RANKING = ("auroc", "auprc", "sensitivity")
 LOWER_IS_BETTER = frozenset({"ece", "brier", "mae", "rmse", "hd95", "assd"})
 DRAWS = 1000
 """Of test patients, for the interval of one model."""
-FEWEST_OF_A_CLASS = 5
+FEWEST_FOR_INTERVAL = 5
 """Patients, and of those with a finding or without it, below which no interval is given: draws of so few are too much
 alike."""
 BELOW = " < "
@@ -96,8 +96,8 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
     """Warns of what is left out: findings and bounds (`with_bounds`) of which no AUROC is defined, or no interval of
     it, and distances that some cases lack (`comparable`)."""
     predictions = predictions.unique(["case_id", "name"], maintain_order=True)
-    if 0 < (patients := predictions["patient_id"].n_unique()) < FEWEST_OF_A_CLASS:
-        log.warning(f"no interval: {among} are {patients} patient(s), fewer than {FEWEST_OF_A_CLASS}")
+    if 0 < (patients := predictions["patient_id"].n_unique()) < FEWEST_FOR_INTERVAL:
+        log.warning(f"no interval: {among} are {patients} patient(s), fewer than {FEWEST_FOR_INTERVAL}")
     if task == "segment":
         for distance in _partial(predictions):
             has = predictions.filter(MEASURE.eq(distance))["case_id"]
@@ -109,19 +109,19 @@ def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None
     counts = _rarer_class(task, Rows.of(predictions))
     if lacking := [name for name, count in counts.items() if count == 0]:
         log.warning(f"no AUROC of {', '.join(lacking)}: {among} are all on one side")
-    if rare := [name for name, count in counts.items() if 0 < count < FEWEST_OF_A_CLASS]:
+    if rare := [name for name, count in counts.items() if 0 < count < FEWEST_FOR_INTERVAL]:
         log.warning(f"no interval of the AUROC of {', '.join(rare)}, nor of a mean with it: fewer than "
-                    f"{FEWEST_OF_A_CLASS} patients of {among} are on one side")
+                    f"{FEWEST_FOR_INTERVAL} patients of {among} are on one side")
 
 
 def without_interval(task: TaskKind, rows: Rows, metrics: Iterable[str]) -> set[str]:
     """All metrics of too few patients; otherwise those that tell two classes apart of which one has too few, alone or
     in a mean."""
-    if len(set(rows.patient)) < FEWEST_OF_A_CLASS:
+    if len(set(rows.patient)) < FEWEST_FOR_INTERVAL:
         return set(metrics)
     if task == "segment":
         return set()
-    rare = {f"auroc/{name}" for name, count in _rarer_class(task, rows).items() if 0 < count < FEWEST_OF_A_CLASS}
+    rare = {f"auroc/{name}" for name, count in _rarer_class(task, rows).items() if 0 < count < FEWEST_FOR_INTERVAL}
     return rare | set(RANKING) if rare and task == "classify" else rare
 
 
@@ -148,7 +148,7 @@ def _partial(predictions: pl.DataFrame) -> list[str]:
 
 def with_intervals(task: TaskKind, predictions: pl.DataFrame, specificity: float = SPECIFICITY) -> list[dict]:
     """Each metric with the percentile interval of a bootstrap over patients: one model has no label seeds to cover.
-    Metrics that are undefined, as where a class is absent, are left out. Fewer than FEWEST_OF_A_CLASS patients tell
+    Metrics that are undefined, as where a class is absent, are left out. Fewer than FEWEST_FOR_INTERVAL patients tell
     little of others, nor do so few of a class: low and high are None. Redrawn patients are fewer different ones, by
     which an ECE grows: an interval is widened to hold its own point."""
     predictions = comparable(task, predictions)

@@ -17,7 +17,7 @@ from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.account import JUDGING, leave
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
-from medssl.evaluate.failures import failures_of_one, leave_failures
+from medssl.evaluate.failures import failures_of_one, forget_failures, leave_failures
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
@@ -134,6 +134,7 @@ def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task:
           scores: list[dict]) -> Judged:
     """Writes predictions.parquet and what it is of. Tables by group go with the predictions that they were of."""
     path = folder / "predictions.parquet"
+    forget_failures(folder)
     if not leave(path, predictions, predictions, data.manifest, split, task, scores):
         for groups in folder.glob("by_*.parquet"):
             groups.unlink()

@@ -74,7 +74,8 @@ def summary(scores: Scores, experiment: Experiment) -> pl.DataFrame:
     The mean over seeds, pretrainings and folds with its 95 % interval for new patients, new label seeds and, where
     there are several, new pretrainings (`metrics.intervals.over_patients_and_seeds`), clipped to the metric's range.
     Null where a metric is undefined (a class is absent in every fold); low and high are null too where no interval
-    would be honest: with one seed, and where a fold has fewer than FEWEST_OF_A_CLASS patients of a class.
+    would be honest: with one seed, and where a fold has fewer than FEWEST_FOR_INTERVAL patients, or so few of a
+    class.
     """
     rows = []
     for metric, point in scores.point.items():

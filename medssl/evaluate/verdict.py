@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from medssl.evaluate.scoring import FEWEST_OF_A_CLASS, PRIMARY, higher_is_better
+from medssl.evaluate.scoring import FEWEST_FOR_INTERVAL, PRIMARY, higher_is_better
 
 if TYPE_CHECKING:
     from medssl.evaluate.statistics import Experiment
@@ -115,10 +115,10 @@ class Teller:
     def _few_patients(self) -> list[str]:
         if self.any_row["seeds"] == 1 or self.any_row["low"] is not None:
             return []
-        if self.any_row["test_patients"] < FEWEST_OF_A_CLASS or self.experiment.task != "classify":
-            return [f"Fewer than {FEWEST_OF_A_CLASS} patients (of a fold) were judged: no interval is given and "
+        if self.any_row["test_patients"] < FEWEST_FOR_INTERVAL or self.experiment.task != "classify":
+            return [f"Fewer than {FEWEST_FOR_INTERVAL} patients (of a fold) were judged: no interval is given and "
                     "nothing is claimed. Judge more."]
-        return [f"Fewer than {FEWEST_OF_A_CLASS} judged patients (of a fold) have some finding, or lack it: no "
+        return [f"Fewer than {FEWEST_FOR_INTERVAL} judged patients (of a fold) have some finding, or lack it: no "
                 "interval is given and nothing is claimed. Judge more patients, or leave that finding out."]
 
     def _saved(self, better: list[dict]) -> str:

@@ -136,7 +136,8 @@ def _results(curve: Curve) -> Items:
         "34": ("characteristics by partition", "the tables of this page" if study and study.groups else YOURS),
         "35–36": ("performance with its uncertainty", "the tables of this page"),
         "37": ("failure analysis",
-               "the failures of each arm, and its worst cases, are listed on this page" if curve.failures else
+               "the failures of the compared arms and their baselines, and their worst cases, are listed on this page"
+               if curve.failures else
                "the worst cases are shown on this page" if curve.examples or curve.ranked else YOURS),
     }
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import polars as pl
 
 from medssl.data.groups import FEWEST
-from medssl.evaluate.failures import ONE
+from medssl.evaluate.failures import ONE, Failures
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
-from medssl.report.judged import Failures
 
 COUNTED = {"classify": "cases with a finding that are ranked below more than half of those without it (too low), and "
                        "cases without it above more than half of those with it (too high)",
            "segment": "cases of which none of a region was found, or some was drawn where there is none"}
-SCORES = {"classify": "log probability of the truth", "segment": "Dice", "regress": "error"}
+SCORES = {"classify": "log probability of the truth", "segment": "Dice", "regress": "absolute error"}
 
 
 def failure_tables(found: Failures, task: str, labels: Mapping[str, str]) -> list[Table]:
@@ -23,7 +22,8 @@ def failure_tables(found: Failures, task: str, labels: Mapping[str, str]) -> lis
 
     labels: what the arms are called, in the order of the page; "" gives no heading.
     """
-    tables = [_counts(found.counts, task, labels), _cases(found.cases, task, labels)]
+    few = _few(found.counts, task)
+    tables = [_counts(found.counts, task, labels, few), _cases(found.cases, task, labels, few)]
     return [table for table in tables if table.groups]
 
 
@@ -37,40 +37,50 @@ def rates_table(found: Failures, labels: Mapping[str, str]) -> Table | None:
         for row in rows.iter_rows(named=True)]))
 
 
-def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
-    """A column a kind of failure; of a label that few cases have, or few lack, neither is told."""
+def _few(counts: pl.DataFrame, task: str) -> set[str]:
+    """Labels that so few cases have, or lack, that nothing is told of them."""
+    return set(counts.filter(pl.col("cases") < FEWEST)["name"]) if task == "classify" else set()
+
+
+def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str], few: Collection[str]) -> Table:
+    """A column a kind of failure. Where few have a label, no size is told of any, which theirs might be reckoned
+    from."""
     kinds = counts["kind"].unique().sort(descending=True).to_list()
-    few = counts.filter(pl.col("cases") < FEWEST)["name"].unique().to_list() if task == "classify" else []
-    who = "How often it fails" if ONE in labels else "How often models fail with the most labels, a mean over models"
+    who = "How often it fails" if ONE in labels else ("How often each compared arm and its baseline fail with the most "
+                                                      "labels, a mean over models")
 
     def body(rows: pl.DataFrame) -> list[list[Cell]]:
-        return [[Cell(name), *(_count(part.filter(pl.col("kind") == kind), name in few, ONE in labels)
+        return [[Cell(name), *(_count(part.filter(pl.col("kind") == kind), name, few, ONE in labels)
                                for kind in kinds)]
                 for (name,), part in rows.group_by("name", maintain_order=True)]
 
     return Table(f"{who}: {COUNTED.get(task, '')}", ["what", *kinds], _groups(counts, labels, body))
 
 
-def _count(row: pl.DataFrame, few: bool, alone: bool) -> Cell:
-    if few or row.is_empty():
-        return Cell("not told" if few else words.MISSING, None, f"fewer than {FEWEST} have or lack it" if few else "")
+def _count(row: pl.DataFrame, name: str, few: Collection[str], alone: bool) -> Cell:
+    if name in few:
+        return Cell("not told", None, f"fewer than {FEWEST} have or lack it")
+    if row.is_empty():
+        return Cell(words.MISSING)
     failed, cases = row["failed"][0], row["cases"][0]
-    return Cell(words.number(failed, 0 if alone else 1), failed, f"of {words.patients(cases)}")
+    return Cell(words.number(failed, 0 if alone else 1), failed, "" if few else f"of {words.patients(cases)}")
 
 
-def _cases(cases: pl.DataFrame, task: str, labels: Mapping[str, str]) -> Table:
+def _cases(cases: pl.DataFrame, task: str, labels: Mapping[str, str], few: Collection[str]) -> Table:
     cases = cases.with_columns(score=pl.col("score").abs()) if task == "regress" else cases
     digits = words.decimals(cases["score"])
+    told = cases.filter(~pl.col("name").is_in(list(few)))
+    exact = words.decimals([*told["prediction"], *told["target"]]) if task == "regress" else 2
     whose = "" if ONE in labels else " with the most labels, over all models of an arm"
     caption = f"The worst cases{whose}, by the mean {SCORES[task]}"
-    return Table(caption, ["case", f"mean {SCORES[task]}", "predicted"], _groups(cases, labels, lambda rows: [
-        [Cell(case_id), Cell(words.number(part["score"][0], digits), part["score"][0]), Cell(_told(part, task))]
+    return Table(caption, ["case", f"mean {SCORES[task]}", "predicted"], _groups(told, labels, lambda rows: [
+        [Cell(case_id), Cell(words.number(part["score"][0], digits), part["score"][0]), Cell(_told(part, task, exact))]
         for (case_id,), part in rows.group_by("case_id", maintain_order=True)]))
 
 
-def _told(rows: pl.DataFrame, task: str) -> str:
+def _told(rows: pl.DataFrame, task: str, digits: int) -> str:
     """`Edema 0.91, truth 1; Cardiomegaly 0.02, truth 0`; of a segmentation the Dice of each region."""
-    digits, exact = (1, 1) if task == "regress" else (2, 0)
+    exact = digits if task == "regress" else 0
     told = "Dice {}" if task == "segment" else "{}, truth {}"
     return "; ".join(f"{row['name']} " + told.format(words.number(row["prediction"], digits),
                                                      words.number(row["target"], exact))

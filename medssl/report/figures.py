@@ -95,7 +95,7 @@ def training_picture(log: pl.DataFrame, caption: str) -> Picture:
 
 
 def training_figure(log: pl.DataFrame, narrow: bool = False) -> Figure:
-    """The loss and every health figure of a pretrain log against the step; `log` has a row a logged step.
+    """The loss and every health figure of a training log against the step; `log` has a row a logged step.
 
     Of an online probe, whose figures are `knn` and `knn.<label>`, only the mean over labels.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
 
 import polars as pl
 
@@ -41,16 +43,16 @@ class FinetunedPart:
 
 
 def finetuned_part(run: Finetuned, anchor: str) -> FinetunedPart:
-    parts = [_judged(judgement) for judgement in run.judgements]
+    parts = [_judged(judgement, run.task) for judgement in run.judgements]
     if run.robustness:
         told = run.robustness.account
         caption = ("Scores on scans made worse in several ways, each at five severities; a degradation is the share of "
                    "the score on scans as they are that is lost.")
-        parts.append(JudgementPart("On worse scans", _told(told), [_scores(told, caption)],
+        parts.append(JudgementPart("On worse scans", _told(told, run.task), [_scores(told, caption)],
                                    [stored(run.robustness.picture, caption)] if run.robustness.picture else []))
     for each in run.strange:
-        told = (f"Strange are {_told(each.account, split=False)} Known is the split {each.account.split} of the run's "
-                "own set.")
+        told = (f"Strange are {_people(each.account)}. Known is the split {each.account.split} of the run's own "
+                "set.")
         parts.append(JudgementPart(f"Does it notice strange cases: {each.name}", told,
                                    [_scores(each.account, "How well its doubts tell them apart")], []))
     return FinetunedPart(anchor, run.recipe.get("title") or run.name, _facts(run), parts, _training(run))
@@ -60,27 +62,32 @@ def _facts(run: Finetuned) -> list[tuple[str, str]]:
     named = run.task.get("labels") or [run.task.get("label", "")]
     start = run.recipe.get("init")
     facts = {"task": run.task.get("name", ""), "of": ", ".join(filter(None, named)),
-             "started from": words.without_folders(str(start)).rstrip("/").rpartition("/")[2] if start else "",
+             "started from": PurePath(start).name if start else "",
              "learnt from": f"{run.learnt_from:,} patients" if run.learnt_from else ""}
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _judged(judgement: Judgement) -> JudgementPart:
+def _judged(judgement: Judgement, task: Mapping[str, Any]) -> JudgementPart:
     title = f"On another set: {judgement.name}" if judgement.name else "On its own set"
     tables = [_scores(judgement.account, f"Scores, with {words.LEVEL} intervals over patients")]
     tables += [_by_group(name, table, judgement.account) for name, table in judgement.groups.items()]
-    if judgement.failures:
+    if judgement.failures and judgement.account.task:
         tables += failure_tables(judgement.failures, judgement.account.task, {ONE: ""})
     caption = ("Probabilities against the share of positives, before and after temperature scaling on the validation "
                "split.")
     pictures = [stored(judgement.reliability, caption)] if judgement.reliability else []
-    return JudgementPart(title, _told(judgement.account), tables, pictures)
+    return JudgementPart(title, _told(judgement.account, task), tables, pictures)
 
 
-def _told(account: Account, split: bool = True) -> str:
-    where = f"split {account.split} of " if split else ""
-    return (f"{account.patients:,} patients, {account.cases:,} cases: {where}{account.card} (manifest "
-            f"{account.manifest}).")
+def _told(account: Account, task: Mapping[str, Any]) -> str:
+    """Whom it was of, and by which settings other than those that it was trained with."""
+    told = f"{words.sentence(_people(account))}, split {account.split}."
+    other = [f"{name} {value}" for name, value in account.settings.items() if task and task.get(name, value) != value]
+    return f"{told} Judged with {', '.join(other)}." if other else told
+
+
+def _people(account: Account) -> str:
+    return f"{account.patients:,} patients, {account.cases:,} cases of {account.card} (manifest {account.manifest})"
 
 
 def _scores(account: Account, caption: str) -> Table:
@@ -91,15 +98,16 @@ def _scores(account: Account, caption: str) -> Table:
 
 
 def _by_group(name: str, table: pl.DataFrame, account: Account) -> Table:
-    groups = []
+    groups, any_few = [], (table["patients"] < FEWEST).any()  # whose size the others' would tell
     for (group, patients, cases), rows in table.group_by("group", "patients", "cases", maintain_order=True):
         told = rows.drop_nulls("metric")
         metrics = told["metric"].to_list()
         body = [_row(account, Score.model_validate(row), metrics) for row in told.iter_rows(named=True)]
         is_few = patients < FEWEST
-        size = f"fewer than {FEWEST} patients" if is_few else f"{patients} patients, {cases} cases"
+        size = (f" (fewer than {FEWEST} patients)" if is_few else
+                "" if any_few else f" ({patients} patients, {cases} cases)")
         nothing = [Cell("not judged" if is_few else "no figure is defined"), Cell("")]
-        groups.append(Group(f"{name} {group} ({size})", body or [nothing]))
+        groups.append(Group(f"{name} {group}{size}", body or [nothing]))
     return Table(f"By {name}, each group's interval on its own", ["metric", "score"], groups)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from medssl.errors import RunError
-from medssl.evaluate.failures import CASES, COUNTS, RATES
+from medssl.evaluate.failures import TABLES, Failures
 from medssl.report.reading import read_json, read_log, read_optional, read_recipe
-from medssl.train.run import is_finished
+from medssl.train.run import RECIPE, is_finished
 
 REMEDY = "judge it again (medssl evaluate, robustness or ood)"
 
@@ -26,26 +26,17 @@ class Score(BaseModel):
 
 
 class Account(BaseModel):
-    """What `evaluate.account.leave` wrote."""
+    """What `evaluate.account.leave` wrote; an earlier version said neither task nor unit."""
 
     card: str
     manifest: str
     split: str
-    task: Literal["classify", "segment", "regress"]
-    unit: str
+    task: str = ""
+    unit: str = ""
     settings: dict[str, Any]
     patients: int
     cases: int
     scores: list[Score]
-
-
-@dataclass(frozen=True, eq=False)
-class Failures:
-    """As evaluate.failures has them. rates: of a curve alone."""
-
-    counts: pl.DataFrame
-    cases: pl.DataFrame
-    rates: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +96,13 @@ def read_finetuned(folder: Path) -> Finetuned:
         strange=[Judgement(_account(path), path.stem) for path in sorted((folder / "ood").glob("*.json"))],
         log=read_log(folder / "metrics.jsonl", REMEDY) if is_run else None,
         provenance=read_json(folder / "provenance.json", REMEDY) if is_run else {},
-        recipe=read_recipe(folder / "recipe.yaml"))
+        recipe=read_recipe(folder / RECIPE))
 
 
 def read_failures(folder: Path) -> Failures | None:
     """None of what an earlier version judged."""
-    counts, cases, rates = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY) for name, columns in (
-        ("failure_counts", COUNTS), ("failure_cases", CASES), ("failed_rates", RATES)))
+    counts, cases, rates = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY)
+                            for name, columns in TABLES.items())
     return None if counts is None or cases is None else Failures(counts, cases, rates)
 
 

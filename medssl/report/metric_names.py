@@ -30,4 +30,5 @@ def metric_name(metric: str, metrics: Iterable[str] = (), specificity: float = S
 
 def metric_unit(metric: str, unit: str) -> str:
     """unit: the target's own."""
-    return "mm" if family(metric) in DISTANCES else unit if family(metric) in ERRORS else ""
+    word = family(metric).partition(" ")[0]
+    return "mm" if word in DISTANCES else unit if word in ERRORS else ""

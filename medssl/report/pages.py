@@ -38,6 +38,9 @@ def report_runs(runs: list[Path], out: Path, title: str = "") -> Path:
     Of a model of one file, the folder beside it that its judgements are left in is a run's, too, and may be named by
     the file. title: by default after what the page is of.
     """
+    if bare := [run for run in runs if run.is_file() and not is_judged(judged_folder(run))]:
+        raise RunError(f"{bare[0]} was not judged yet", expected=f"{judged_folder(bare[0])}, as judgements leave it",
+                       remedy=f"medssl evaluate {bare[0]} first")
     runs = list(dict.fromkeys(judged_folder(run) if run.is_file() else run for run in runs))
     kinds = {run: _kind(run) for run in runs}
     if unknown := [run for run, kind in kinds.items() if kind is None]:
@@ -56,7 +59,7 @@ def _kind(run: Path) -> Literal["curve", "finetuned", "pretrained"] | None:
         return "curve"
     if is_finished(run):
         return "finetuned" if "task" in json.loads((run / "model.json").read_text()) else "pretrained"
-    return "finetuned" if run.name.endswith(JUDGED) and is_judged(run) else None
+    return "finetuned" if run.resolve().name.endswith(JUDGED) and is_judged(run) else None
 
 
 def _arm_of(pretraining: Path) -> str:

@@ -14,12 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from medssl.archives import read_arrays
 from medssl.errors import RunError
+from medssl.evaluate.conclude import CONCLUDED
+from medssl.evaluate.failures import Failures
 from medssl.evaluate.scoring import SPECIFICITY, higher_is_better
-from medssl.report.judged import Failures, read_failures
+from medssl.report.judged import read_failures
 from medssl.report.metric_names import metric_name, metric_unit
 from medssl.report.reading import read_json, read_log, read_optional, read_recipe, read_table, require_folder
 from medssl.report.study import Study, read_study
-from medssl.train.run import is_finished, recipe_digest
+from medssl.train.run import RECIPE, changed_keys, is_finished, is_how
 
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
@@ -39,11 +41,9 @@ class ScalingAxis(BaseModel):
 
 
 class CurveHead(BaseModel):
-    """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with; `recipe`
-    is the digest of the one that they are of, empty where an earlier version made them."""
+    """`curve.json`: what the tables mean. `baselines` names for each compared arm the arm it is compared with."""
 
     title: str
-    recipe: str = ""
     task: Literal["classify", "segment", "regress"]
     primary: str
     higher_is_better: bool
@@ -123,7 +123,7 @@ class Curve:
     study: Study | None = None
     """What it was made on; None where an earlier version made it."""
     is_stale: bool = False
-    """Whether the folder's recipe is another than that of the tables: it was changed, and is not done."""
+    """Whether the folder's recipe asks for something else by now than the tables are of."""
 
     @property
     def arms(self) -> list[str]:
@@ -202,12 +202,13 @@ def read_curve(folder: Path) -> Curve:
     examples, ranked = ({arm: shown for arm, shown in kept.items() if isinstance(shown, kind)}
                         for kind in (Examples, Ranked))
     ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
-    return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy),
-                 read_recipe(folder / "recipe.yaml"), examples, ranked,
+    now = read_recipe(folder / RECIPE)
+    then = read_recipe(folder / CONCLUDED) or now
+    is_stale = any(not is_how(key) for key in changed_keys(then, now))
+    return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy), then, examples, ranked,
                  read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
                  read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
-                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder),
-                 bool(head.recipe) and head.recipe != recipe_digest(folder))
+                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder), is_stale)
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -219,7 +220,7 @@ def read_pretrain(folder: Path) -> Pretrain:
                        remedy=remedy)
     pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
     return Pretrain(folder.resolve().name, read_log(folder / "metrics.jsonl", remedy),
-                    read_json(folder / "provenance.json", remedy), read_recipe(folder / "recipe.yaml"), pictures)
+                    read_json(folder / "provenance.json", remedy), read_recipe(folder / RECIPE), pictures)
 
 
 def _read_agreement(folder: Path, remedy: str) -> Agreement | None:

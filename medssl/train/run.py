@@ -31,6 +31,7 @@ from medssl.errors import InUse, RunError
 from medssl.files import clear_drafts, write_whole
 from medssl.train.how import HowConfig
 
+RECIPE = "recipe.yaml"
 LEARNT = ("last.ckpt", "metrics.jsonl", "model.json", "points/*/*.json")
 """What a run leaves once it has learnt something."""
 TEACHER = "teacher"
@@ -48,7 +49,7 @@ def open_run(folder: Path, config: Config, may_change: Callable[[str], bool] | N
     Args:
         may_change: whether another value of a recipe's key leaves what was learnt as it is; by default `is_how`.
     """
-    recipe = folder / "recipe.yaml"
+    recipe = folder / RECIPE
     if recipe.is_file():
         if not _is_ours_unbegun(folder):
             _go_on(folder, read_recipe(folder, type(config)), config, may_change or is_how, known)
@@ -137,7 +138,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def read_recipe(folder: Path, kind: type[Config]) -> dict[str, Any]:
     """A run's recipe as this version writes it: one of an earlier version lacks fields that are at their defaults.
     Empty where there is none."""
-    path = folder / "recipe.yaml"
+    path = folder / RECIPE
     recipe = read_yaml(path) if path.is_file() else {}
     try:
         return kind.model_validate(recipe).model_dump(mode="json")
@@ -170,12 +171,7 @@ def _go_on(folder: Path, old: dict[str, Any], config: Config, may_change: Callab
     if changed or moved:
         _add_to_provenance(folder, went_on=[*moves, {"at": _now(), "with": changed, **moved}])
     if changed:
-        write_whole(folder / "recipe.yaml", _written(config))
-
-
-def recipe_digest(folder: Path) -> str:
-    """Of the recipe as it lies in the folder."""
-    return hashlib.sha256((folder / "recipe.yaml").read_bytes()).hexdigest()[:16]
+        write_whole(folder / RECIPE, _written(config))
 
 
 def is_how(key: str) -> bool:

@@ -493,10 +493,10 @@ def test_studies_uncertain_labels_and_a_teacher_in_every_kind_of_arm(discs, tmp_
 
 
 @pytest.mark.parametrize(("key", "allowed"), [
-    ("seeds", True), ("arms.mae", True), ("arms.mae.label", True), ("task.below", True), ("train.workers", True),
-    ("arms.mae.pretrain.train.workers", True), ("arms.mae.lr", False), ("arms.online.lr", False),
-    ("task.labels", False), ("arms.train.workers", False),
-    ("arms.mae.pretrain.train.steps", False), ("train.precision", False),
+    ("seeds", True), ("task.below", True), ("task.labels", False), ("train.workers", True), ("train.precision", False),
+    ("arms", False), ("arms.mae", True), ("arms.precision", True), ("arms.mae.label", True), ("arms.mae.lr", False),
+    ("arms.online.lr", False), ("arms.train.workers", False), ("arms.mae.pretrain.train.workers", True),
+    ("arms.mae.pretrain.train.steps", False), ("arms.mae.pretrain.train.precision", False),
 ])
 def test_what_no_point_depends_on_may_change_whatever_an_arm_is_called(key: str, allowed: bool):
     assert may_change(key) == allowed

@@ -57,11 +57,19 @@ def test_a_finding_is_ranked_on_the_wrong_side_of_half_of_the_others():
 
 
 def test_folds_have_scales_of_their_own_and_are_counted_together():
-    folds = [rows("a", "Edema", [1, 0], [0.9 - 0.5 * fold, 0.8 - 0.5 * fold], fold=fold) for fold in (0, 1)]
-    wrong = rows("a", "Edema", [1, 0], [0.1, 0.2], fold=2)
-    counts = failures("classify", pl.concat([*folds, wrong]), ["a"]).counts
-    assert counts.select("kind", "failed", "cases").rows() == [("ranked too high", 1.0, 3.0),
-                                                               ("ranked too low", 1.0, 3.0)]
+    right = [rows("a", "Edema", [1, 0], predicted, fold=fold) for fold, predicted in enumerate([[0.9, 0.8], [0.2, 0.1],
+                                                                                              [0.3, 0.25]])]
+    wrong = rows("a", "Edema", [1, 0], [0.94, 0.95], fold=3)
+    counts = failures("classify", pl.concat([*right, wrong]), ["a"]).counts
+    assert counts.select("kind", "failed", "cases").rows() == [("ranked too high", 1.0, 4.0),
+                                                               ("ranked too low", 1.0, 4.0)]
+
+
+def test_every_pretraining_is_a_model_of_its_own():
+    right, wrong = (rows("a", "Edema", [1, 0], predicted, pretraining=number)
+                    for number, predicted in enumerate([[0.2, 0.1], [0.8, 0.9]]))
+    counts = failures("classify", pl.concat([right, wrong]), ["a"]).counts
+    assert counts.select("failed", "cases").rows() == [(0.5, 1.0)] * 2
 
 
 def test_a_finding_that_all_or_none_have_is_ranked_against_nobody():

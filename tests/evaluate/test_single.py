@@ -133,11 +133,14 @@ def test_what_was_trained_cannot_be_judged_as_something_else(tuned, override):
         evaluate_run(tuned, "test", [override])
 
 
-def test_a_single_patient_gives_no_interval(tuned):
+@pytest.mark.parametrize(("task", "patients"), [("classify", 1), ("regress", 4), ("regress", 5), ("segment", 4),
+                                                ("segment", 5)])
+def test_fewer_than_five_patients_give_no_interval(tuned, task, patients):
     predictions = pl.read_parquet(evaluate_run(tuned, "test", []).folder / "predictions.parquet")
-    rows = with_intervals("classify", predictions.with_columns(patient_id=pl.lit("one")))
+    named = [f"{number % patients}" for number in range(len(predictions))]
+    rows = with_intervals(task, predictions.with_columns(patient_id=pl.Series(named)))
     assert rows
-    assert all(row["low"] is row["high"] is None for row in rows)
+    assert all((row["low"] is None) == (row["high"] is None) == (patients < 5) for row in rows)
     print_scores(rows)
 
 

@@ -104,7 +104,7 @@ def test_a_strong_effect_is_called_with_the_labels_it_saves():
 
 @pytest.mark.parametrize(("seeds", "times"), [(3, 1), (3, 1.5), (3, 3), (10, 3)])
 def test_the_label_multipliers_interval_holds_the_truth_in_nineteen_of_twenty_experiments(seeds, times):
-    """0.952 to 0.975 of 200 experiments were measured; 0.92 is two standard errors of that many below 0.95."""
+    """Measured: 0.955 to 0.99 of 200 experiments. 0.92 is two standard errors of that many below 0.95."""
     gains, found = {"scratch": nothing, "mae": lambda f: 0.2 * math.log10(times)}, []
     for index in range(200):
         predictions = dice_experiment(stream("multiplier", seeds, times, index), gains, seeds=seeds)
@@ -113,6 +113,8 @@ def test_the_label_multipliers_interval_holds_the_truth_in_nineteen_of_twenty_ex
     for fraction in FRACTIONS[:2]:  # where the baseline gets to the arm's level
         inside = told.filter(fraction=fraction)
         assert ((inside["multiplier_low"] <= times) & (inside["multiplier_high"] >= times)).mean() >= 0.92
+        saved = (inside["multiplier_low"] > 1).mean()
+        assert saved <= 0.05 if times == 1 else times < 3 or saved >= 0.7, "and is no wider than it must be"
 
 
 def test_the_difference_is_paired_by_patient_and_seed():

@@ -25,7 +25,6 @@ from medssl.report.pages import report_runs
 from medssl.report.reliability import draw_reliability
 from medssl.report.robustness import draw_robustness
 from medssl.train.finetune import FinetuneConfig, finetune
-from medssl.train.run import recipe_digest
 
 
 def config(discs: DataConfig, task: dict) -> FinetuneConfig:
@@ -101,11 +100,31 @@ def test_sensitivity_says_the_specificity_of_its_judgement(judged, tmp_path):
 def test_what_was_judged_of_a_model_of_one_file_is_a_page(judged, tmp_path, discs):
     file = tmp_path / "model.medssl"
     write_file(judged, file)
+    with pytest.raises(RunError, match=r"model.medssl was not judged yet.*medssl evaluate"):
+        report_runs([file], tmp_path / "page.html")
     folder = evaluate_run(file, "test", [f"data.manifest={discs.manifest}", f"data.cache={discs.cache}"]).folder
     page = Page(report_runs([folder], tmp_path / "page.html", "A page"))
     assert "On its own set" in page.text
     assert "Its finetuning" not in page.text
     assert Page(report_runs([file, folder], tmp_path / "page.html", "A page")).source == page.source
+
+
+def test_settings_of_a_judgement_that_are_not_the_trainings_are_told(judged, tmp_path):
+    evaluate_run(judged, "test", ["task.pool=max"])
+    assert "Judged with pool max." in Page(report_runs([judged], tmp_path / "page.html")).text
+    evaluate_run(judged, "test", [])
+    assert "Judged with" not in Page(report_runs([judged], tmp_path / "page.html")).text
+
+
+def test_groups_have_no_sizes_where_one_is_too_small_to_be_told(judged, tmp_path):
+    found, path = evaluate_run(judged, "test", [], "view"), judged / "by_view.parquet"
+    table = scores_by_group(found.task, found.predictions, "view")
+    small = table.head(1).with_columns(group=pl.lit("lateral"), patients=pl.lit(2, pl.Int64), metric=None)
+    write_table(path, pl.concat([table.with_columns(patients=pl.lit(17, pl.Int64)), small], how="vertical_relaxed"))
+    page = Page(report_runs([judged], tmp_path / "page.html"))
+    path.unlink()
+    assert "view lateral (fewer than 5 patients)" in page.text
+    assert "17 patients" not in page.text
 
 
 def test_a_damaged_account_is_named(judged, tmp_path):
@@ -152,14 +171,21 @@ def test_a_finding_that_few_have_is_not_counted(make_curve, tmp_path):
     pl.DataFrame({"arm": "mae", "name": ["Cyst", "Cyst", "Edema", "Edema"],
                   "kind": ["ranked too high", "ranked too low"] * 2, "failed": [7.25, 2.75, 8.5, 3.5],
                   "cases": [31.0, 4.0, 20.0, 15.0]}).write_parquet(folder / "failure_counts.parquet")
-    pl.DataFrame(schema=CASES).write_parquet(folder / "failure_cases.parquet")
-    shown = {value for value, _ in Page(report_runs([folder], tmp_path / "page.html")).data}
+    pl.DataFrame({"arm": "mae", "case_id": "case7", "score": -3.0, "name": ["Cyst", "Edema"], "target": 1.0,
+                  "prediction": 0.25}, schema=CASES).write_parquet(folder / "failure_cases.parquet")
+    page = Page(report_runs([folder], tmp_path / "page.html"))
+    shown = {value for value, _ in page.data}
     assert {8.5, 3.5} <= shown
     assert not {7.25, 2.75} & shown
+    assert "case7 −3.00 Edema 0.25, truth 1" in page.text
+    assert "of 20" not in page.text, "the size of a class, by which another's could be reckoned"
 
 
 def test_a_curve_whose_recipe_was_changed_and_not_done_says_so(make_curve, tmp_path):
-    folder = make_curve(recipe="0123456789abcdef")
-    assert "not all of its points are done" in Page(report_runs([folder], tmp_path / "page.html")).text
-    again = make_curve(name="again", recipe=recipe_digest(folder))
-    assert "not all of its points are done" not in Page(report_runs([again], tmp_path / "page.html")).text
+    folder, told = make_curve(), "Its recipe asks for something else by now"
+    for now, is_stale in (("seeds: 3\ntrain: {workers: 1}\n", True), ("seeds: 2\ntrain: {workers: 9}\n", False)):
+        (folder / "concluded.yaml").write_text("seeds: 2\ntrain: {workers: 1}\n")
+        (folder / "recipe.yaml").write_text(now)
+        page = Page(report_runs([folder], tmp_path / "page.html"))
+        assert (told in page.text) == is_stale
+        assert "seeds: 2" in page.text, "the recipe that the tables are of"
