@@ -59,7 +59,7 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
         predictions: of a whole curve, as `resample.COLUMNS`, and pretraining.
         arms: those that are told of, in this order.
     """
-    most = predictions.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("arm").is_in(list(arms)))
+    most = predictions.filter(pl.col("fraction") == pl.col("fraction").max())
     if task == "segment":
         most = most.filter(MEASURE == "dice")
     parts = [most.filter(pl.col("arm") == arm) for arm in arms]

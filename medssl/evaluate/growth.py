@@ -20,14 +20,15 @@ TELLING = {"title", "subgroup", "scaling", "fractions", "seeds", "pretrainings",
 
 def may_change(key: str) -> bool:
     """Whether a setting of a curve's recipe may differ from that of the points which are done."""
-    first, *rest = key.split(".")
-    _, *of_arm = rest or [""]
-    below = of_arm if first == "arms" else rest
-    if below and below[-1] in ("precision", "accumulate"):  # points are compared, so all are cut alike
-        return False
-    if first == "arms":
-        return bool(rest) and (of_arm in ([], ["label"], ["baseline"], ["once"]) or is_how(".".join(of_arm)))
-    return first in TELLING or key in TELLING or is_how(key)
+    if key.startswith("arms."):
+        _, _, *setting = key.split(".")
+        return setting in ([], ["label"], ["baseline"], ["once"]) or _is_how_alone(".".join(setting))
+    return key.partition(".")[0] in TELLING or key in TELLING or _is_how_alone(key)
+
+
+def _is_how_alone(key: str) -> bool:
+    """`is_how`, but for what has a part in the figures: points are compared, so all are cut alike."""
+    return is_how(key) and key.rpartition(".")[2] not in ("precision", "accumulate")
 
 
 def keep_former_arms(out: Path, config: CurveConfig) -> None:

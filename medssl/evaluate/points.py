@@ -36,7 +36,7 @@ def run_curve(
         data: the opened `config.data`, where the caller has it already.
     """
     began = time.monotonic()
-    data = data or _opened(config, out, bar)
+    data = data or opened(config, out, bar)
     with held(out):
         curve = Curve(config, out, data)
         _open(curve)
@@ -54,7 +54,7 @@ def run_share(
     """Does a share of the points, and the pretrainings that they start from, beside others who do theirs; concludes
     nothing. Returns how many points the share has. Arguments as `run_curve`."""
     began = time.monotonic()
-    data = data or _opened(config, out, bar)
+    data = data or opened(config, out, bar)
     with held(out, beside_others=True), held(out / "shares" / f"{share.number}-of-{share.count}"):
         curve = Curve(config, out, data)
         with one_at_a_time(out):
@@ -71,7 +71,8 @@ def run_share(
         return len(points)
 
 
-def _opened(config: CurveConfig, out: Path, bar) -> Data:
+def opened(config: CurveConfig, out: Path, bar: Callable[..., object]) -> Data:
+    """The prepared `config.data`, once the weights that its arms begin with are known to be there."""
     require_starts(config, out)
     with bar("prepare") as progress:
         return open_data(config.data, progress)

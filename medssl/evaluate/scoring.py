@@ -213,9 +213,8 @@ def score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: np.ndarra
         (B, U) a metric; all NaN where the rows do not define it (a class is absent). A draw that happens not to define
         a metric takes the value of one that does, the same for all models: the patients were drawn until it did.
     """
-    if task == "classify":
-        return _classify(rows, predictions, counts, specificity)
-    return {"segment": _segment, "regress": _regress}[task](rows, predictions, counts)
+    scorers = {"classify": partial(_classify, specificity=specificity), "segment": _segment, "regress": _regress}
+    return scorers[task](rows, predictions, counts)
 
 
 def primary_score(task: TaskKind, rows: Rows, predictions: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:

@@ -98,7 +98,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
     if temperature:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
-    folder = _beside(run)
+    folder = judged_folder(run)
     found = scores_of_one(config.task, predictions)
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
@@ -126,7 +126,7 @@ def evaluate_elsewhere(
     judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     predictions = predict(model, data, judged, config.augment, config.train.precision)
-    folder, found = _beside(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
+    folder, found = judged_folder(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
     return _left(folder, predictions, data, split, model.task.config, found)
 
 
@@ -145,13 +145,6 @@ def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task:
 def judged_folder(run: Path) -> Path:
     """Where what was found of a run is left: its folder, or one beside its one file."""
     return run if run.is_dir() else run.with_name(f"{run.stem}{JUDGED}")
-
-
-def _beside(run: Path) -> Path:
-    """`judged_folder`, which is there then."""
-    folder = judged_folder(run)
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:

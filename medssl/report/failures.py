@@ -18,23 +18,16 @@ SCORES = {"classify": "log probability of the truth", "segment": "Dice", "regres
 
 
 def failure_tables(found: Failures, task: str, labels: Mapping[str, str]) -> list[Table]:
-    """How often and on which cases worst; without those of which there is nothing to say.
+    """How often, on which cases worst, and learning rates that diverged or could not be chosen; without those of which
+    there is nothing to say.
 
     labels: what the arms are called, in the order of the page; "" gives no heading.
     """
     few = _few(found.counts, task)
     tables = [_counts(found.counts, task, labels, few), _cases(found.cases, task, labels, few)]
+    if found.rates is not None:
+        tables.append(_rates(found.rates, labels))
     return [table for table in tables if table.groups]
-
-
-def rates_table(found: Failures, labels: Mapping[str, str]) -> Table | None:
-    """Learning rates that diverged, and points that could choose none; None where there are neither."""
-    if found.rates is None or found.rates.is_empty():
-        return None
-    caption = "Learning rates that diverged where they were tried, and those taken where none could be chosen"
-    return Table(caption, ["learning rate", "what became of it", "points"], _groups(found.rates, labels, lambda rows: [
-        [Cell(f"{row['lr']:g}", row["lr"]), Cell(row["what"]), Cell(str(row["points"]), row["points"])]
-        for row in rows.iter_rows(named=True)]))
 
 
 def _few(counts: pl.DataFrame, task: str) -> set[str]:
@@ -76,6 +69,13 @@ def _cases(cases: pl.DataFrame, task: str, labels: Mapping[str, str], few: Colle
     return Table(caption, ["case", f"mean {SCORES[task]}", "predicted"], _groups(told, labels, lambda rows: [
         [Cell(case_id), Cell(words.number(part["score"][0], digits), part["score"][0]), Cell(_told(part, task, exact))]
         for (case_id,), part in rows.group_by("case_id", maintain_order=True)]))
+
+
+def _rates(rates: pl.DataFrame, labels: Mapping[str, str]) -> Table:
+    caption = "Learning rates that diverged where they were tried, and those taken where none could be chosen"
+    return Table(caption, ["learning rate", "what became of it", "points"], _groups(rates, labels, lambda rows: [
+        [Cell(f"{row['lr']:g}", row["lr"]), Cell(row["what"]), Cell(str(row["points"]), row["points"])]
+        for row in rows.iter_rows(named=True)]))
 
 
 def _told(rows: pl.DataFrame, task: str, digits: int) -> str:

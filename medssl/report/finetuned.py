@@ -45,11 +45,11 @@ class FinetunedPart:
 def finetuned_part(run: Finetuned, anchor: str) -> FinetunedPart:
     parts = [_judged(judgement, run.task) for judgement in run.judgements]
     if run.robustness:
-        told = run.robustness.account
+        account, picture = run.robustness.account, run.robustness.picture
         caption = ("Scores on scans made worse in several ways, each at five severities; a degradation is the share of "
                    "the score on scans as they are that is lost.")
-        parts.append(JudgementPart("On worse scans", _told(told, run.task), [_scores(told, caption)],
-                                   [stored(run.robustness.picture, caption)] if run.robustness.picture else []))
+        parts.append(JudgementPart("On worse scans", _told(account, run.task), [_scores(account, caption)],
+                                   [stored(picture, caption)] if picture else []))
     for each in run.strange:
         told = (f"Strange are {_people(each.account)}. Known is the split {each.account.split} of the run's own "
                 "set.")

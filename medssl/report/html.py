@@ -24,7 +24,7 @@ from medssl.report.cells import (
     subgroup_tables,
 )
 from medssl.report.checklist import checklist
-from medssl.report.failures import failure_tables, rates_table
+from medssl.report.failures import failure_tables
 from medssl.report.figures import curve_figure, difference_figure, training_picture
 from medssl.report.finetuned import finetuned_part
 from medssl.report.judged import Finetuned, read_finetuned
@@ -135,9 +135,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
 def _failures(curve: Curve) -> list[Table]:
     if curve.failures is None:
         return []
-    labels = {arm: curve.label(arm) for arm in curve.arms}
-    rates = rates_table(curve.failures, labels)
-    return failure_tables(curve.failures, curve.head.task, labels) + ([rates] if rates else [])
+    return failure_tables(curve.failures, curve.head.task, {arm: curve.label(arm) for arm in curve.arms})
 
 
 def _downloads(curve: Curve) -> list[tuple[str, str]]:

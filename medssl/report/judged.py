@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from medssl.errors import RunError
+from medssl.evaluate.by_group import BY_GROUP
 from medssl.evaluate.failures import TABLES, Failures
-from medssl.report.reading import read_json, read_log, read_optional, read_recipe
+from medssl.report.reading import read_json, read_log, read_model, read_optional, read_recipe, read_table
 from medssl.train.run import RECIPE, is_finished
 
 REMEDY = "judge it again (medssl evaluate, robustness or ood)"
@@ -73,12 +73,9 @@ class Finetuned:
 
 
 def is_judged(folder: Path) -> bool:
-    return any(path.is_file() for path in _accounts(folder))
-
-
-def _accounts(folder: Path) -> list[Path]:
-    return [folder / "predictions.json", *sorted((folder / "transfer").glob("*/predictions.json")),
-            folder / "robustness.json", *sorted((folder / "ood").glob("*.json"))]
+    """Whether anything was judged of the model whose folder it is."""
+    accounts = ("predictions.json", "robustness.json", "transfer/*/predictions.json", "ood/*.json")
+    return any(any(folder.glob(each)) for each in accounts)
 
 
 def read_finetuned(folder: Path) -> Finetuned:
@@ -107,8 +104,7 @@ def read_failures(folder: Path) -> Failures | None:
 
 
 def _judgement(folder: Path, name: str) -> Judgement:
-    columns = ("group", "patients", "cases", "metric", "mean", "low", "high")
-    groups = {path.stem.removeprefix("by_"): read_optional(path, columns, REMEDY)
+    groups = {path.stem.removeprefix("by_"): read_table(path, tuple(BY_GROUP), REMEDY)
               for path in sorted(folder.glob("by_*.parquet"))}
     return Judgement(_account(folder / "predictions.json"), name, groups, _bytes(folder / "reliability.png"),
                      read_failures(folder))
@@ -120,12 +116,7 @@ def _robustness(folder: Path) -> Robustness | None:
 
 
 def _account(path: Path) -> Account:
-    try:
-        return Account.model_validate(read_json(path, REMEDY))
-    except ValidationError as error:
-        places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
-        raise RunError(f"{path} does not fit at: {places}", expected="what medssl wrote beside its table",
-                       remedy=REMEDY) from None
+    return read_model(path, Account, "what medssl wrote beside its table", REMEDY)
 
 
 def _bytes(path: Path) -> bytes | None:

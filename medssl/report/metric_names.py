@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medssl.evaluate.scoring import SPECIFICITY, family
+from medssl.evaluate.scoring import DISTANCES, SPECIFICITY, family
 from medssl.report import words
 
 NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "calibration error (ECE)", "brier": "Brier score", "dice": "Dice",
          "hd95": "HD95", "assd": "surface distance", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "fpr95": "FPR95"}
 ERRORS = frozenset({"mae", "rmse"})
 """Measured in the target's own unit."""
-DISTANCES = frozenset({"hd95", "assd"})
-"""In mm."""
 
 
 def metric_name(metric: str, metrics: Iterable[str] = (), specificity: float = SPECIFICITY) -> str:
@@ -29,6 +27,6 @@ def metric_name(metric: str, metrics: Iterable[str] = (), specificity: float = S
 
 
 def metric_unit(metric: str, unit: str) -> str:
-    """unit: the target's own."""
+    """unit: the target's own; distances are in mm."""
     word = family(metric).partition(" ")[0]
     return "mm" if word in DISTANCES else unit if word in ERRORS else ""

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from medssl.data.source import Data, open_data
+from medssl.data.source import Data
 from medssl.errors import RunError
 from medssl.evaluate.curve import CurveConfig
-from medssl.evaluate.points import run_curve
+from medssl.evaluate.points import opened, run_curve
 from medssl.evaluate.single import JUDGED, judged_folder
-from medssl.evaluate.starts import require_starts
 from medssl.report.html import write_report
 from medssl.report.judged import is_judged
 from medssl.report.preview import draw_pretraining
@@ -22,9 +21,7 @@ from medssl.train.run import is_finished
 
 def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
     """A curve with the pictures of its pretrainings and its own report.html; returns the verdict."""
-    require_starts(config, out)
-    with Bar("prepare") as progress:
-        data = open_data(config.data, progress)
+    data = opened(config, out, Bar)
     verdict = run_curve(config, out, workers, Bar, data)
     keep_study(data, out)
     draw_curve_pretrainings(config, out, data)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import BaseModel, ValidationError
 
 from medssl.config import read_yaml
 from medssl.errors import RunError
 
+Kind = TypeVar("Kind", bound=BaseModel)
 
 def require_folder(folder: Path, remedy: str) -> None:
     if not folder.is_dir():
@@ -39,6 +41,15 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RunError(f"{path} holds a {type(data).__name__}", expected="a JSON object", remedy=remedy)
     return data
+
+
+def read_model(path: Path, kind: type[Kind], expected: str, remedy: str) -> Kind:
+    """A JSON object as pydantic has it."""
+    try:
+        return kind.model_validate(read_json(path, remedy))
+    except ValidationError as error:
+        places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
+        raise RunError(f"{path} does not fit at: {places}", expected=expected, remedy=remedy) from None
 
 
 def read_table(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame:

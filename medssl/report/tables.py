@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from medssl.archives import read_arrays
 from medssl.errors import RunError
@@ -19,7 +19,15 @@ from medssl.evaluate.failures import Failures
 from medssl.evaluate.scoring import SPECIFICITY, higher_is_better
 from medssl.report.judged import read_failures
 from medssl.report.metric_names import metric_name, metric_unit
-from medssl.report.reading import read_json, read_log, read_optional, read_recipe, read_table, require_folder
+from medssl.report.reading import (
+    read_json,
+    read_log,
+    read_model,
+    read_optional,
+    read_recipe,
+    read_table,
+    require_folder,
+)
 from medssl.report.study import Study, read_study
 from medssl.train.run import RECIPE, changed_keys, is_finished, is_how
 
@@ -187,12 +195,7 @@ def read_curve(folder: Path) -> Curve:
     remedy = "run `medssl curve` on this recipe to its end, then `medssl report` again"
     require_folder(folder, remedy)
     head_path = folder / "curve.json"
-    try:
-        head = CurveHead.model_validate(read_json(head_path, remedy))
-    except ValidationError as error:
-        places = ", ".join(sorted({str(mistake["loc"][0]) for mistake in error.errors()}))
-        raise RunError(f"{head_path} does not fit at: {places}", expected="the keys `medssl curve` writes",
-                       remedy=remedy) from None
+    head = read_model(head_path, CurveHead, "the keys `medssl curve` writes", remedy)
     summary = read_table(folder / "summary.parquet", SUMMARY_COLUMNS, remedy)
     if head.primary not in summary["metric"]:
         raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
