@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from medssl.data.groups import FEWEST
 from medssl.data.source import Data
-from medssl.evaluate.scoring import case_scores
+from medssl.evaluate.scoring import TaskKind, case_scores
 from medssl.files import whole
 from medssl.tasks import LabelledModel
 
 MOST = 60
-"""Segmented cases that are kept of an arm, evenly over their ids, the same of every arm."""
-
+"""Segmented cases that are kept of a model, evenly over their ids, the same of every arm of a curve."""
+EXAMPLES = "examples.npz"
+"""Of what one model judged, beside its predictions."""
 
 
 class Drawn:
@@ -48,20 +50,41 @@ class Drawn:
               score=np.array([scores[case_id] for case_id in ids]), regions=np.array(list(self._task.regions)))
 
 
-def save_ranked(path: Path, task: str, data: Data, predictions: pl.DataFrame) -> None:
-    """Writes, of a classification or regression, image (3, J, I), the middle slice or frame of the case that was judged
-    best, of the median one and of the worst, and what is `told` (3,) of each: the truth and what was predicted. Of a
-    study one image is shown."""
-    cases = data.cases.sort("case_id", descending=True)
-    image_of = dict(zip(cases["study_id"], cases["case_id"], strict=True)) | {each: each for each in cases["case_id"]}
-    ranked = case_scores(task, predictions).filter(pl.col("case_id").is_in(list(image_of)))
-    ranked = ranked.sort("score", "case_id", descending=[True, False])["case_id"].to_list()
-    if not ranked:
-        return
-    chosen = [ranked[place] for place in (0, (len(ranked) - 1) // 2, -1)]
-    told = [_told(task, predictions.filter(pl.col("case_id") == case_id)) for case_id in chosen]
-    images = _stacked([_middle(data.cache.array(image_of[case_id])[0]) for case_id in chosen])
-    _save(path, image=images.astype(np.float16), told=np.array(told))
+class Ranked:
+    """Of a classification or regression, the cases that were judged best, at the median and worst."""
+
+    def __init__(self, data: Data, task: TaskKind) -> None:
+        self._data, self._task = data, task
+
+    def keep(self, case: Mapping, output: np.ndarray, mask: np.ndarray | None) -> None:
+        """Nothing of a case: which ones are shown is known once all are judged."""
+
+    def save(self, path: Path, predictions: pl.DataFrame) -> None:
+        """Writes image (3, J, I), the middle slice or frame of each, and what is `told` (3,) of it: the truth and what
+        was predicted, but of findings that fewer than FEWEST have or lack. Of a study one image is shown."""
+        cases = self._data.cases.sort("case_id", descending=True)
+        image_of = dict(zip(cases["study_id"], cases["case_id"], strict=True))
+        image_of |= {each: each for each in cases["case_id"]}
+        ranked = case_scores(self._task, predictions).filter(pl.col("case_id").is_in(list(image_of)))
+        ranked = ranked.sort("score", "case_id", descending=[True, False])["case_id"].to_list()
+        if not ranked:
+            return
+        chosen = [ranked[place] for place in (0, (len(ranked) - 1) // 2, -1)]
+        rows = _without_few(predictions) if self._task == "classify" else predictions
+        told = [_told(self._task, rows.filter(pl.col("case_id") == case_id)) for case_id in chosen]
+        images = _stacked([_middle(self._data.cache.array(image_of[case_id])[0]) for case_id in chosen])
+        _save(path, image=images.astype(np.float16), told=np.array(told))
+
+
+def examples_of(model: LabelledModel, data: Data, judged: pl.DataFrame) -> Drawn | Ranked:
+    """What keeps pictures of the judged cases of a model."""
+    task = model.task.config.name
+    return Drawn(model, data, judged) if task == "segment" else Ranked(data, task)
+
+
+def _without_few(predictions: pl.DataFrame) -> pl.DataFrame:
+    has = pl.col("target").sum().over("name")
+    return predictions.filter(pl.min_horizontal(has, pl.len().over("name") - has) >= FEWEST)
 
 
 def _told(task: str, rows: pl.DataFrame) -> str:

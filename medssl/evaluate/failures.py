@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from medssl.evaluate.scoring import MEASURE, TaskKind, case_scores
+from medssl.evaluate.scoring import MEASURE, ONE, TaskKind, case_scores
 from medssl.files import write_table
 
 WORST = 5
@@ -21,8 +21,6 @@ RATES = {"arm": pl.String, "lr": pl.Float64, "what": pl.String, "points": pl.Int
 TABLES = {"failure_counts": COUNTS, "failure_cases": CASES, "failed_rates": RATES}
 MISSED, FALSE_ALARM, EMPTY = "ranked too low", "ranked too high", "Dice of 0"
 DIVERGED, UNCHOSEN = "diverged, not chosen", "taken, as none could be chosen"
-ONE = ""
-"""In the place of an arm, a model that is none of a curve's."""
 MODEL = ["arm", "seed", "pretraining"]
 
 
@@ -77,12 +75,6 @@ def failures_of_one(task: TaskKind, predictions: pl.DataFrame) -> Failures:
 def leave_failures(folder: Path, found: Failures) -> None:
     for name, table in found.tables.items():
         write_table(folder / f"{name}.parquet", table)
-
-
-def forget_failures(folder: Path) -> None:
-    """Before they are anew."""
-    for name in TABLES:
-        (folder / f"{name}.parquet").unlink(missing_ok=True)
 
 
 def failed_rates(told: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

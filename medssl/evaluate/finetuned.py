@@ -13,7 +13,7 @@ import torch
 from medssl.data.pool import cores, worker_pool
 from medssl.evaluate.choice import choose_lr
 from medssl.evaluate.curve import Curve, Point
-from medssl.evaluate.examples import Drawn, save_ranked
+from medssl.evaluate.examples import examples_of
 from medssl.evaluate.predict import predict
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
@@ -100,12 +100,7 @@ def _judged_and_shown(curve: Curve, point: Point, model: LabelledModel, cases: p
     """The predictions; of the one point of each arm whose cases the report shows, pictures are kept, too."""
     if (point.fraction, point.fold, point.seed, point.pretraining) != (curve.shown_fraction, 0, 0, 0):
         return _judged(curve, model, cases)
-    path, task = curve.out / "examples" / f"{point.arm}.npz", curve.config.task.name
-    if task == "segment":
-        drawn = Drawn(model, curve.data, cases)
-        predictions = _judged(curve, model, cases, drawn.keep)
-        drawn.save(path, predictions)
-    else:
-        predictions = _judged(curve, model, cases)
-        save_ranked(path, task, curve.data, predictions)
+    examples = examples_of(model, curve.data, cases)
+    predictions = _judged(curve, model, cases, examples.keep)
+    examples.save(curve.out / "examples" / f"{point.arm}.npz", predictions)
     return predictions

@@ -43,6 +43,8 @@ DRAWS = 1000
 FEWEST_FOR_INTERVAL = 5
 """Patients, and of those with a finding or without it, below which no interval is given: draws of so few are too much
 alike."""
+ONE = ""
+"""In the place of a curve's arm, a model of its own."""
 BELOW = " < "
 """Between a quantity's name and a bound, in the names of what is judged."""
 DISTANCES = SurfaceDistances._fields

@@ -15,15 +15,18 @@ from medssl.config import merge_overrides, validate
 from medssl.data.source import Data, in_words, open_data
 from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.account import JUDGING, leave
+from medssl.evaluate.agreement import agreement_of_one
 from medssl.evaluate.by_group import require_attribute
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
-from medssl.evaluate.failures import failures_of_one, forget_failures, leave_failures
+from medssl.evaluate.examples import EXAMPLES, Drawn, Ranked, examples_of
+from medssl.evaluate.failures import TABLES, failures_of_one, leave_failures
 from medssl.evaluate.masks import require_writable, write_masks
 from medssl.evaluate.predict import outputs, predict
 from medssl.evaluate.probe import probe
 from medssl.evaluate.scoring import scores_of_one, with_intervals
 from medssl.evaluate.studies import to_be_judged
 from medssl.evaluate.transfer import in_our_names
+from medssl.files import write_table
 from medssl.models.packed import recipe_of
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
@@ -92,7 +95,8 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         ConfigError: nobody to judge, or no such attribute.
     """
     config, model, data, judged = open_judged(run, split, overrides, by)
-    predictions = predict(model, data, judged, config.augment, config.train.precision)
+    examples = examples_of(model, data, judged)
+    predictions = predict(model, data, judged, config.augment, config.train.precision, keep=examples.keep)
     is_calibrated = config.task.name == "classify" and split not in ("validation", EVERY)
     temperature = _temperature(run, config, model, data) if is_calibrated else None
     if temperature:
@@ -104,7 +108,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
         found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
                   if row["metric"] in ("ece", "brier")]
-    return _left(folder, predictions, data, split, model.task.config, found)
+    return _left(folder, predictions, examples, data, split, model.task.config, found)
 
 
 def evaluate_elsewhere(
@@ -125,20 +129,26 @@ def evaluate_elsewhere(
     data = in_our_names(model.task, data, names)
     judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
-    predictions = predict(model, data, judged, config.augment, config.train.precision)
+    examples = examples_of(model, data, judged)
+    predictions = predict(model, data, judged, config.augment, config.train.precision, keep=examples.keep)
     folder, found = judged_folder(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
-    return _left(folder, predictions, data, split, model.task.config, found)
+    return _left(folder, predictions, examples, data, split, model.task.config, found)
 
 
-def _left(folder: Path, predictions: pl.DataFrame, data: Data, split: str, task: TaskConfig,
+def _left(folder: Path, predictions: pl.DataFrame, examples: Drawn | Ranked, data: Data, split: str, task: TaskConfig,
           scores: list[dict]) -> Judged:
-    """Writes predictions.parquet and what it is of. Tables by group go with the predictions that they were of."""
+    """Writes predictions.parquet, what it is of, and what a report shows of it. Tables by group go with the predictions
+    that they were of."""
     path = folder / "predictions.parquet"
-    forget_failures(folder)
+    for name in (*(f"{table}.parquet" for table in (*TABLES, "agreement")), EXAMPLES, "reliability.png"):
+        (folder / name).unlink(missing_ok=True)  # of the judgement before
     if not leave(path, predictions, predictions, data.manifest, split, task, scores):
         for groups in folder.glob("by_*.parquet"):
             groups.unlink()
     leave_failures(folder, failures_of_one(task.name, predictions))
+    if task.name == "regress":
+        write_table(folder / "agreement.parquet", agreement_of_one(predictions))
+    examples.save(folder / EXAMPLES, predictions)
     return Judged(folder, task, predictions, scores)
 
 

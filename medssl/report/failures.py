@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 import polars as pl
 
 from medssl.data.groups import FEWEST
-from medssl.evaluate.failures import ONE, Failures
+from medssl.evaluate.failures import Failures
+from medssl.evaluate.scoring import ONE
 from medssl.report import words
 from medssl.report.cells import Cell, Group, Table
 

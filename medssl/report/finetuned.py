@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 import polars as pl
 
 from medssl.data.groups import FEWEST
-from medssl.evaluate.failures import ONE
-from medssl.evaluate.scoring import SPECIFICITY
+from medssl.evaluate.scoring import ONE, SPECIFICITY
 from medssl.report import words
+from medssl.report.agreement import AgreementPart, agreement_part
+from medssl.report.cases import ranked_picture, segmented_picture
 from medssl.report.cells import Cell, Group, Table
+from medssl.report.examples import Examples, Ranked
 from medssl.report.failures import failure_tables
 from medssl.report.figures import training_picture
 from medssl.report.judged import Account, Finetuned, Judgement, Score
 from medssl.report.layout import Picture, stored
 from medssl.report.metric_names import metric_name, metric_unit
 
+ALONE = {ONE: ""}
+"""What the one model is called."""
+
 
 @dataclass(frozen=True)
 class JudgementPart:
-    """One judgement: on which patients, its tables and pictures."""
+    """One judgement: on which patients, its tables and pictures, single cases, and failures."""
 
     title: str
     told: str
     tables: list[Table]
     pictures: list[Picture]
+    agreement: AgreementPart | None = None
+    examples: Picture | None = None
+    failures: list[Table] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,22 @@ def _judged(judgement: Judgement, task: Mapping[str, Any]) -> JudgementPart:
     title = f"On another set: {judgement.name}" if judgement.name else "On its own set"
     tables = [_scores(judgement.account, f"Scores, with {words.LEVEL} intervals over patients")]
     tables += [_by_group(name, table, judgement.account) for name, table in judgement.groups.items()]
-    if judgement.failures and judgement.account.task:
-        tables += failure_tables(judgement.failures, judgement.account.task, {ONE: ""})
     caption = ("Probabilities against the share of positives, before and after temperature scaling on the validation "
                "split.")
     pictures = [stored(judgement.reliability, caption)] if judgement.reliability else []
-    return JudgementPart(title, _told(judgement.account, task), tables, pictures)
+    failed = judgement.failures and judgement.account.task
+    return JudgementPart(title, _told(judgement.account, task), tables, pictures,
+                         agreement_part(judgement.agreement, ALONE, judgement.account.unit),
+                         _examples(judgement.examples),
+                         failure_tables(judgement.failures, judgement.account.task, ALONE) if failed else [])
+
+
+def _examples(kept: Examples | Ranked | None) -> Picture | None:
+    if kept is None:
+        return None
+    if isinstance(kept, Ranked):
+        return ranked_picture({ONE: kept}, ALONE)
+    return segmented_picture({ONE: kept}, ALONE, ONE)
 
 
 def _told(account: Account, task: Mapping[str, Any]) -> str:

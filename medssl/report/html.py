@@ -14,6 +14,7 @@ from medssl import __version__
 from medssl.files import write_whole
 from medssl.report import words
 from medssl.report.agreement import AgreementPart, agreement_part
+from medssl.report.cases import ranked_picture, segmented_picture
 from medssl.report.cells import (
     Table,
     cohort_tables,
@@ -31,9 +32,7 @@ from medssl.report.judged import Finetuned, read_finetuned
 from medssl.report.layout import Picture, drawn, environment, stored
 from medssl.report.model_card import model_card
 from medssl.report.scaling import Scaling, scaling_part
-from medssl.report.scans import ranked_figure, segmentation_figure
-from medssl.report.style import png_uri
-from medssl.report.tables import RANKS, Curve, Pretrain, read_curve, read_pretrain
+from medssl.report.tables import Curve, Pretrain, read_curve, read_pretrain
 
 _PICTURES = {
     "views": "What the encoder was shown: each case as prepared, then as augmented.",
@@ -124,9 +123,9 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
         scores=score_table(curve, primary), comparisons=comparison_table(curve, primary),
         groups=subgroup_tables(curve, primary),
         more=[table(curve, name) for name in others for table in (comparison_table, score_table)],
-        panels=_panels_picture(curve, others), scaling=scaling_part(curve), agreement=agreement_part(curve),
-        examples=_examples_picture(curve) or _ranked_picture(curve),
-        failures=_failures(curve),
+        panels=_panels_picture(curve, others), scaling=scaling_part(curve),
+        agreement=agreement_part(curve.agreement, curve.labels, curve.head.unit),
+        examples=_examples_picture(curve), failures=_failures(curve),
         protocol=curve.head.protocol, cohort=cohort_tables(curve.study) if curve.study else [],
         checklist=checklist(curve), model_card=model_card(curve),
         downloads=_downloads(curve))
@@ -135,7 +134,7 @@ def _curve_part(curve: Curve, anchor: str) -> CurvePart:
 def _failures(curve: Curve) -> list[Table]:
     if curve.failures is None:
         return []
-    return failure_tables(curve.failures, curve.head.task, {arm: curve.label(arm) for arm in curve.arms})
+    return failure_tables(curve.failures, curve.head.task, curve.labels)
 
 
 def _downloads(curve: Curve) -> list[tuple[str, str]]:
@@ -177,36 +176,13 @@ def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
 
 
 def _examples_picture(curve: Curve) -> Picture | None:
-    """Baselines beside compared arms, as many as have examples of the same cases; None where there are none."""
-    stored = {arm: curve.examples[arm] for arm in curve.arms if arm in curve.examples}
-    if not stored:
-        return None
-    first = next(iter(stored.values()))
-    arms = {curve.label(arm): shown for arm, shown in stored.items() if shown.image.shape == first.image.shape}
-    caption = "Segmentations of test cases: each arm's contours in colour, the reference standard in white."
-    judge = next((arm for arm in stored if curve.role(arm) == "compared"), next(iter(stored)))
-    called: list[str] = []
-    if stored[judge].score is not None and curve.label(judge) in arms:
-        chosen = stored[judge].ranked
-        called = [f"{rank}, Dice {stored[judge].score[case]:.2f}" for rank, case in zip(RANKS, chosen, strict=True)]
-        arms = {label: shown.only(chosen) for label, shown in arms.items()}
-        caption += f" Of {len(first.image)} cases, those that {curve.label(judge)} drew best, at the median, and worst."
-    wide, narrow = (png_uri(segmentation_figure(arms, narrow, called)) for narrow in (False, True))
-    alt = f"{caption} Arms shown: {', '.join(arms)}. Regions: {', '.join(first.regions)}."
-    return Picture(wide, narrow, alt, caption)
-
-
-def _ranked_picture(curve: Curve) -> Picture | None:
-    """The RANKS of baselines and compared arms; None where none were kept."""
-    arms = {curve.label(arm): curve.ranked[arm] for arm in curve.arms if arm in curve.ranked}
-    if not arms:
-        return None
-    caption = ("Test cases that each arm judged best, at the median, and worst, at the middle fraction of the labels: "
-               "their middle slice or frame, what was predicted, and the truth.")
-    wide, narrow = (png_uri(ranked_figure(arms, narrow)) for narrow in (False, True))
-    told = "; ".join(f"{label}, {rank}: {text}" for label, shown in arms.items()
-                     for rank, text in zip(RANKS, shown.told, strict=True)).replace("\n", ", ")
-    return Picture(wide, narrow, f"{caption} {told}.", caption)
+    """None where no case was kept."""
+    segmented, ranked = ({arm: kept[arm] for arm in curve.arms if arm in kept}
+                         for kept in (curve.examples, curve.ranked))
+    if segmented:
+        judge = next((arm for arm in segmented if curve.role(arm) == "compared"), next(iter(segmented)))
+        return segmented_picture(segmented, curve.labels, judge)
+    return ranked_picture(ranked, curve.labels) if ranked else None
 
 
 def _facts(curve: Curve) -> list[tuple[str, str]]:

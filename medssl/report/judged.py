@@ -10,8 +10,12 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
+from medssl.evaluate.agreement import AGREEMENT
 from medssl.evaluate.by_group import BY_GROUP
+from medssl.evaluate.examples import EXAMPLES
 from medssl.evaluate.failures import TABLES, Failures
+from medssl.evaluate.scoring import ONE
+from medssl.report.examples import Examples, Ranked, read_examples
 from medssl.report.reading import read_json, read_log, read_model, read_optional, read_recipe, read_table
 from medssl.train.run import RECIPE, is_finished
 
@@ -40,14 +44,26 @@ class Account(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
+class Agreement:
+    """limits: as `evaluate.agreement.AGREEMENT`; cases: arm, name, target and prediction of every case, of a curve by
+    the first label seed and pretraining with the most labels."""
+
+    limits: pl.DataFrame
+    cases: pl.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Judgement:
-    """name: the other set's; empty for the run's own. groups: by attribute, as `by_group.BY_GROUP`."""
+    """name: the other set's; empty for the run's own. groups: by attribute, as `by_group.BY_GROUP`. What follows is
+    None where there is none, or an earlier version judged."""
 
     account: Account
     name: str = ""
     groups: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     reliability: bytes | None = None
     failures: Failures | None = None
+    agreement: Agreement | None = None
+    examples: Examples | Ranked | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +122,19 @@ def read_failures(folder: Path) -> Failures | None:
 def _judgement(folder: Path, name: str) -> Judgement:
     groups = {path.stem.removeprefix("by_"): read_table(path, tuple(BY_GROUP), REMEDY)
               for path in sorted(folder.glob("by_*.parquet"))}
+    path = folder / EXAMPLES
+    examples = read_examples(path, REMEDY) if path.is_file() else None
     return Judgement(_account(folder / "predictions.json"), name, groups, _bytes(folder / "reliability.png"),
-                     read_failures(folder))
+                     read_failures(folder), _agreement(folder), examples)
+
+
+def _agreement(folder: Path) -> Agreement | None:
+    limits = read_optional(folder / "agreement.parquet", tuple(AGREEMENT), REMEDY)
+    if limits is None:
+        return None
+    shown = ("name", "target", "prediction")
+    cases = read_table(folder / "predictions.parquet", shown, REMEDY).select(pl.lit(ONE).alias("arm"), *shown)
+    return Agreement(limits, cases)
 
 
 def _robustness(folder: Path) -> Robustness | None:

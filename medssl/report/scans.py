@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from medssl.report.examples import RANKS, Examples, Ranked
 from medssl.report.style import DPI, HUES, INK, NARROW, WIDE, drawing, new_figure, save_figure, wrap
-from medssl.report.tables import RANKS, Examples, Ranked
 
 _HALO = [withStroke(linewidth=2.6, foreground=INK)]  # keeps a white line legible on white
 
@@ -64,7 +64,7 @@ def ranked_figure(arms: Mapping[str, Ranked], narrow: bool = False) -> Figure:
             for rank, image, told in zip(RANKS, shown.image, shown.told, strict=True):
                 axes = next(places)
                 _show(axes, image)
-                axes.set_title(f"{rank}: {wrap(name, 24)}")
+                axes.set_title(": ".join(filter(None, (rank, wrap(name, 24)))))
                 axes.set_xlabel(told, fontsize="small")
     return figure
 

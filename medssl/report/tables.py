@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
-from medssl.archives import read_arrays
 from medssl.errors import RunError
+from medssl.evaluate.agreement import AGREEMENT
 from medssl.evaluate.conclude import CONCLUDED
 from medssl.evaluate.failures import Failures
 from medssl.evaluate.scoring import SPECIFICITY, higher_is_better
-from medssl.report.judged import read_failures
+from medssl.report.examples import Examples, Ranked, read_examples
+from medssl.report.judged import Agreement, read_failures
 from medssl.report.metric_names import metric_name, metric_unit
 from medssl.report.reading import (
     read_json,
@@ -65,48 +64,6 @@ class CurveHead(BaseModel):
     scaling: list[ScalingAxis] = []
 
 
-RANKS = ("best", "median", "worst")
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Segmented slices. image (n, J, I) float; truth, prediction (n, J, I) uint8, where label k is regions[k - 1];
-    score (n,), the mean Dice of the case, where it was kept."""
-
-    image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-    regions: tuple[str, ...]
-    score: np.ndarray | None = None
-
-    @property
-    def ranked(self) -> list[int]:
-        """Which are the RANKS."""
-        order = np.argsort(-self.score, kind="stable")
-        return [int(order[place]) for place in (0, (len(order) - 1) // 2, -1)]
-
-    def only(self, chosen: Sequence[int]) -> Examples:
-        score = None if self.score is None else self.score[chosen]
-        return Examples(self.image[chosen], self.truth[chosen], self.prediction[chosen], self.regions, score)
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """The RANKS among judged cases. image (3, J, I) float; told (3,): the truth and what was predicted."""
-
-    image: np.ndarray
-    told: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Agreement:
-    """With the most labels. limits: a row an arm, quantity and measure (bias, lower, upper) with mean, low and high;
-    cases: arm, name, target and prediction of every case, by the first label seed and pretraining."""
-
-    limits: pl.DataFrame
-    cases: pl.DataFrame
-
-
 @dataclass(frozen=True, eq=False)
 class Curve:
     """A curve folder: its head, its two tables, and whatever else it offers."""
@@ -141,6 +98,11 @@ class Curve:
         arms = self.summary["arm"].unique(maintain_order=True).to_list()
         return sorted(arms, key=lambda arm: (order.index(self.role(arm)),
                                              known.index(arm) if arm in known else len(known)))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each of the arms is called, in their order."""
+        return {arm: self.label(arm) for arm in self.arms}
 
     @property
     def metrics(self) -> list[str]:
@@ -201,7 +163,7 @@ def read_curve(folder: Path) -> Curve:
         raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
                        expected=f"the primary metric that {head_path.name} names", remedy=remedy)
     comparison = read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
-    kept = {path.stem: _read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+    kept = {path.stem: read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
     examples, ranked = ({arm: shown for arm, shown in kept.items() if isinstance(shown, kind)}
                         for kind in (Examples, Ranked))
     ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
@@ -229,22 +191,9 @@ def read_pretrain(folder: Path) -> Pretrain:
 def _read_agreement(folder: Path, remedy: str) -> Agreement | None:
     if not (folder / "agreement.parquet").is_file():
         return None
-    limits = read_table(folder / "agreement.parquet", ("arm", "name", "measure", "mean", "low", "high"), remedy)
+    limits = read_table(folder / "agreement.parquet", tuple(AGREEMENT), remedy)
     shown = ["arm", "name", "target", "prediction"]
     every = read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
     every = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
     cases = every.filter(pl.col("pretraining") == 0) if "pretraining" in every.columns else every
     return Agreement(limits, cases.select(shown))
-
-
-def _read_examples(path: Path, remedy: str) -> Examples | Ranked:
-    try:
-        stored = read_arrays(path)
-        image = stored["image"].astype(np.float32)
-        if "told" in stored:
-            return Ranked(image, tuple(map(str, stored["told"])))
-        return Examples(image, stored["truth"], stored["prediction"], tuple(map(str, stored["regions"])),
-                        stored.get("score"))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be read: {error}", expected="image, truth, prediction and regions, or image and "
-                       "told", remedy=remedy) from None

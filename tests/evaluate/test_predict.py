@@ -16,7 +16,7 @@ from medssl.augment.policy import PolicyConfig
 from medssl.data.prepare import PrepareConfig, prepare
 from medssl.data.source import Data, DataConfig, open_data
 from medssl.errors import ManifestError
-from medssl.evaluate.examples import Drawn, save_ranked
+from medssl.evaluate.examples import Drawn, Ranked
 from medssl.evaluate.predict import outputs, predict
 from medssl.io.write import write_avi, write_nifti, write_png
 from medssl.rng import stream
@@ -243,18 +243,21 @@ def test_examples_show_the_fullest_slice_of_cases_of_any_size(tmp_path):
 
 def test_the_best_the_median_and_the_worst_case_are_kept_with_what_was_said_of_them(discs, tmp_path):
     data = open_data(discs)
-    cases = data.training["case_id"].sort().head(5).to_list()
-    predictions = pl.DataFrame({"case_id": cases, "name": "Bright", "target": [1.0, 1.0, 0.0, 0.0, 1.0],
-                                "prediction": [0.7, 0.2, 0.05, 0.9, 0.6]})
-    save_ranked(tmp_path / "arm.npz", "classify", data, predictions)
+    cases = data.training["case_id"].sort().head(11).to_list()
+    bright = pl.DataFrame({"case_id": cases, "name": "Bright", "target": [1.0] * 6 + [0.0] * 5,
+                           "prediction": [0.9, 0.99, 0.8, 0.7, 0.65, 0.6, 0.42, 0.9, 0.44, 0.46, 0.48]})
+    rare = pl.DataFrame({"case_id": cases, "name": "Rare", "target": [1.0] * 4 + [0.0] * 7, "prediction": 0.5})
+    Ranked(data, "classify").save(tmp_path / "arm.npz", pl.concat([bright, rare]))
     kept = np.load(tmp_path / "arm.npz")
-    assert kept["told"].tolist() == ["Bright: 0.05, truth 0", "Bright: 0.60, truth 1", "Bright: 0.90, truth 0"]
-    expected = [data.cache.array(cases[place])[0] for place in (2, 4, 3)]
+    assert kept["told"].tolist() == ["Bright: 0.99, truth 1", "Bright: 0.60, truth 1", "Bright: 0.90, truth 0"], \
+        "and nothing of what only four have"
+    expected = [data.cache.array(cases[place])[0] for place in (1, 5, 7)]
     np.testing.assert_array_equal(kept["image"], np.stack(expected).astype(np.float16))
-    radius = predictions.with_columns(target=pl.Series([5.0, 6, 7, 4, 3]), prediction=pl.Series([5.5, 6, 4, 4.1, 3.3]))
-    save_ranked(tmp_path / "other.npz", "regress", data, radius)
+    radius = pl.DataFrame({"case_id": cases[:5], "name": "Radius", "target": [5.0, 6, 7, 4, 3],
+                           "prediction": [5.5, 6, 4, 4.1, 3.3]})
+    Ranked(data, "regress").save(tmp_path / "other.npz", radius)
     assert np.load(tmp_path / "other.npz")["told"].tolist() == [
-        "Bright: 6.0, truth 6", "Bright: 3.3, truth 3", "Bright: 4.0, truth 7"]
+        "Radius: 6.0, truth 6", "Radius: 3.3, truth 3", "Radius: 4.0, truth 7"]
 
 
 def test_a_study_is_judged_once_and_one_of_its_images_is_shown(discs: DataConfig, tmp_path: Path):
@@ -277,5 +280,5 @@ def test_a_study_is_judged_once_and_one_of_its_images_is_shown(discs: DataConfig
         patient: [target, pytest.approx(said)] for patient, (target, said) in expected.items()}
     assert set(by_study["attr.view"]) == {"A + B"}
     shown = replace(data, cases=cases)
-    save_ranked(tmp_path / "shown.npz", "classify", shown, by_study)
+    Ranked(shown, "classify").save(tmp_path / "shown.npz", by_study)
     assert np.load(tmp_path / "shown.npz")["image"].shape == (3, 24, 24)

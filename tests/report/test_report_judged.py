@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from small_sets import SMALL, write_discs
@@ -14,6 +16,7 @@ from medssl.data.manifest import Manifest
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig
 from medssl.errors import RunError
+from medssl.evaluate import single
 from medssl.evaluate.by_group import scores_by_group
 from medssl.evaluate.failures import CASES, UNCHOSEN
 from medssl.evaluate.ood import strangers
@@ -48,7 +51,7 @@ def other(tmp_path_factory: pytest.TempPathFactory, discs: DataConfig) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged(tuned: Path, other: Path) -> Path:
+def judged_once(tuned: Path, other: Path) -> Path:
     found = evaluate_run(tuned, "test", [], "view")
     draw_reliability(found.folder)
     write_table(found.folder / "by_view.parquet", scores_by_group(found.task, found.predictions, "view"))
@@ -59,16 +62,52 @@ def judged(tuned: Path, other: Path) -> Path:
     return tuned
 
 
+@pytest.fixture
+def judged(judged_once: Path, tmp_path: Path) -> Path:
+    """A test's own copy."""
+    return shutil.copytree(judged_once, tmp_path / "discs")
+
+
 def test_a_run_that_was_not_judged_is_told_how_to(discs, tmp_path):
     run = finetune(config(discs, {"name": "regress", "label": "Radius", "unit": "pixels"}), tmp_path / "radius")
     page = Page(report_runs([run], tmp_path / "page.html", "A page"))
     assert "It was not judged yet: medssl evaluate does" in page.text
     assert "Its finetuning" in page.text
     assert "How to read this page" not in page.text, "which is about curves"
-    evaluate_run(run, "test", [])
+    found = evaluate_run(run, "test", []).predictions
     page = Page(report_runs([run], tmp_path / "page.html", "A page"))
     assert "MAE, pixels" in page.text
     assert "The worst cases" in page.text
+    assert "Agreement, pixels, with 95 % intervals" in page.text
+    differences = (found["prediction"] - found["target"]).to_numpy()
+    bias, spread = differences.mean(), 1.96 * differences.std(ddof=1)
+    shown = [value for value, _ in page.data if value is not None]
+    for expected in (bias, bias - spread, bias + spread):
+        assert min(abs(value - expected) for value in shown) < 1e-9
+    assert "judged best, at the median, and worst: their middle slice" in page.text
+
+
+def test_a_segmentation_shows_what_it_drew_best_at_the_median_and_worst(discs, tmp_path):
+    run = finetune(config(discs, {"name": "segment"}), tmp_path / "outlines")
+    dice = evaluate_run(run, "test", []).predictions["prediction"]
+    page = Page(report_runs([run], tmp_path / "page.html", "A page"))
+    assert f"Of {len(dice)} cases, those that it drew best, at the median, and worst." in page.text
+    shown, = (attrs["alt"] for tag, attrs in page.tags if tag == "img" and "drew best" in attrs["alt"])
+    assert "Regions: disc." in shown
+    kept = np.load(run / "examples.npz")["score"]
+    assert (kept.min(), kept.max()) == (dice.min(), dice.max())
+
+
+def test_pictures_of_a_judgement_never_lie_beside_another_s(judged, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    before = evaluate_run(judged, "test", []).folder / "examples.npz"
+    assert before.exists()
+    monkeypatch.setattr(single, "leave", full)
+    with pytest.raises(OSError, match="no space left"):
+        evaluate_run(judged, "validation", [])
+    assert not before.exists()
 
 
 def test_every_score_and_interval_of_every_judgement_is_on_the_page(judged, tmp_path):
@@ -84,7 +123,10 @@ def test_every_score_and_interval_of_every_judgement_is_on_the_page(judged, tmp_
                   "By view, each group's interval on its own", "The worst cases", "AUROC by energy"):
         assert title in page.text
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 3, "reliability, robustness, training"
+    assert len(pictures) == 5, "reliability, cases of two sets, robustness, training"
+    told = np.load(judged / "transfer/ward/examples.npz")["told"]
+    assert ["truth" in each for each in told] == [True] * 3
+    assert all(any(each in attrs["alt"] for attrs in pictures) for each in told)
     assert all(link.startswith(("data:", "#")) for link in page.links())
     worst = pl.read_parquet(judged / "failure_cases.parquet")
     assert set(worst["case_id"]) <= set(page.text.split())
@@ -122,7 +164,6 @@ def test_groups_have_no_sizes_where_one_is_too_small_to_be_told(judged, tmp_path
     small = table.head(1).with_columns(group=pl.lit("lateral"), patients=pl.lit(2, pl.Int64), metric=None)
     write_table(path, pl.concat([table.with_columns(patients=pl.lit(17, pl.Int64)), small], how="vertical_relaxed"))
     page = Page(report_runs([judged], tmp_path / "page.html"))
-    path.unlink()
     assert "view lateral (fewer than 5 patients)" in page.text
     assert "17 patients" not in page.text
 
@@ -133,7 +174,6 @@ def test_a_damaged_account_is_named(judged, tmp_path):
     path.write_text(json.dumps({**json.loads(before), "patients": "many"}))
     with pytest.raises(RunError, match=r"ward.json does not fit at: patients"):
         report_runs([judged], tmp_path / "page.html", "A page")
-    path.write_text(before)
 
 
 def test_another_sets_folder_inside_of_a_run_is_no_run_of_its_own(judged, tmp_path):

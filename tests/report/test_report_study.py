@@ -174,7 +174,8 @@ def test_agreement_is_drawn_and_told(make_curve, tmp_path):
     predictions = pl.concat(rows)
     predictions.write_parquet(folder / "predictions.parquet")
     agreement(predictions).write_parquet(folder / "agreement.parquet")
-    part = agreement_part(read_curve(folder))
+    curve = read_curve(folder)
+    part = agreement_part(curve.agreement, curve.labels, "EF points")
     scratch, mae = (group.rows for group in part.table.groups)
     assert abs(scratch[0][1].value) < 1.5
     assert 2.5 < mae[0][1].value < 5.5
@@ -182,7 +183,7 @@ def test_agreement_is_drawn_and_told(make_curve, tmp_path):
     low, high = mae[0][1].note.replace("+", "").split(" to ")
     assert float(low) < 4 < float(high)
     assert "predicted minus measured" in part.picture.caption.lower()
-    figure = agreement_figure(read_curve(folder))
+    figure = agreement_figure(curve.agreement, curve.labels, "EF points")
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [40, 40]
     assert "Agreement with the most labels, EF points" in write_report(tmp_path / "p.html", "A", [folder]).read_text()
 
@@ -196,4 +197,4 @@ def test_a_single_judged_case_has_no_limits_and_no_picture(make_curve):
     limits = agreement(predictions)
     assert limits.is_empty()
     limits.write_parquet(folder / "agreement.parquet")
-    assert agreement_part(read_curve(folder)) is None
+    assert agreement_part(read_curve(folder).agreement, {"mae": "MAE"}, "") is None
