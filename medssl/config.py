@@ -124,6 +124,11 @@ def merge_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
     return merged
 
 
+def path_override(key: str, path: Path) -> str:
+    """An override, whatever letters the path has."""
+    return f"{key}={json.dumps(str(path), ensure_ascii=False)}"
+
+
 def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
     """Builds `kind` from plain data, or raises one ConfigError that lists every mistake with its place."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medssl.config import path_override
 from medssl.data.build import build
 from medssl.data.card import Card
 from medssl.data.checks import check
@@ -63,7 +64,8 @@ def write_phantom(name: str, folder: Path, patients: int, seed: int = 0) -> None
 
 
 def _recipe(act: Act, out: Path, overrides: list[str]) -> CurveConfig:
-    places = [f"data.manifest={out / 'manifests' / act.phantom}.parquet", f"data.cache={out / 'cache'}"]
+    places = [path_override("data.manifest", out / "manifests" / f"{act.phantom}.parquet"),
+              path_override("data.cache", out / "cache")]
     return load_recipe(shipped_folder("pipelines") / act.curve, "curve", [*places, *overrides])
 
 

@@ -144,9 +144,9 @@ def _with_pretrains(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(curve: dict[str, Any]) -> dict[str, Any]:
-    """A curve's manifest and cache are those of its pretraining too."""
+    """A curve's manifest, cache and cases are those of its pretraining too, as `Data.read_as` has it."""
     data = curve.get("data") or {}
-    return {key: data[key] for key in ("manifest", "cache") if key in data}
+    return {"where": data.get("where") or {}} | {key: data[key] for key in ("manifest", "cache") if key in data}
 
 
 def load_any(path: str | Path, overrides: list[str] | None = None) -> Any:

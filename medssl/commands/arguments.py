@@ -13,7 +13,6 @@ CardOverrides = Annotated[list[str] | None, typer.Argument(help="Any field of th
                                                            metavar=SET)]
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; those under pipelines/ come with medssl.")]
 ManifestPath = Annotated[Path, typer.Argument(help="Written by medssl manifest.")]
-FinetunedRun = Annotated[Path, typer.Argument(help="A finetuning run folder.")]
 FinetunedModel = Annotated[Path, typer.Argument(help="A finetuning run folder, or the one file that it went into.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<folder>/<name> of the recipe.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medssl.accounts import print_groups, print_scores, print_skipped
-from medssl.commands.arguments import FinetunedModel, FinetunedRun, Overrides, Recipe
+from medssl.commands.arguments import FinetunedModel, Overrides, Recipe
 from medssl.errors import ConfigError
 from medssl.files import write_table
 
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def robustness(
-    run: FinetunedRun, overrides: Overrides = None,
+    run: FinetunedModel, overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
 ) -> None:
     """Judges a finetuned model on scans made worse in nine ways, each at five severities, and leaves robustness.parquet
@@ -74,16 +74,17 @@ def robustness(
     Example: medssl robustness runs/chexpert/finetune --split validation
     """
     from medssl.evaluate.robustness import robustness_run
+    from medssl.evaluate.single import judged_folder
     from medssl.report.robustness import draw_robustness, robustness_lines
     from medssl.train.bar import Bar
 
     with Bar("robustness") as progress:
         found = robustness_run(run, split, overrides or [], progress)
-    print(*robustness_lines(found), draw_robustness(run), sep="\n")
+    print(*robustness_lines(found), draw_robustness(judged_folder(run)), sep="\n")
 
 
 def ood(
-    run: Annotated[Path, typer.Argument(help="A finetuned classification's run folder.")],
+    run: Annotated[Path, typer.Argument(help="A finetuned classification's run folder, or its one file.")],
     manifest: Annotated[Path, typer.Argument(help="Cases that the model should find strange.")],
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Split of the run's own set, as what is known.")] = "test",

@@ -128,7 +128,8 @@ class Labels(Config):
     """Raw columns taken under their own name."""
 
     blank: float | None = None
-    """What an empty cell of `columns` means; none: the label is missing."""
+    """What an empty cell of `columns` means, or one of NA, N/A, nan, null or None, as tools write it; null: the label
+    is missing."""
 
     derived: dict[str, Source] = {}
     """Labels made of other columns, e.g. `Male: {source: "{Sex}", values: {Male: 1, Female: 0}}`."""

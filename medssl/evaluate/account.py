@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 import medssl
-from medssl.data.manifest import Manifest
+from medssl.data.source import Data, in_words
 from medssl.files import write_table, write_whole
 from medssl.tasks import TaskConfig
 
@@ -21,28 +21,33 @@ JUDGING = {"scored_by", "pool", "specificity", "below", "threshold", "overlap", 
 """Settings of a task that have no part in training, and may be given anew."""
 
 
-def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manifest, split: str, task: TaskConfig,
-          scores: Sequence[Mapping[str, Any]]) -> bool:
-    """Writes a judgement's table, and beside it <stem>.json: of which set and split, how many patients and cases, what
-    task and by which JUDGING settings, and the scores with their intervals.
+def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, data: Data, split: str, task: TaskConfig,
+          scores: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> bool:
+    """Writes a judgement's table, and beside it <stem>.json: of which cases of which set, how they were read, how many
+    patients and cases, what task and by which JUDGING settings, and the scores with their intervals.
 
-    A judgement of another set or split that it replaces is told.
+    A judgement of other cases that it replaces is told.
 
     Args:
         judged: rows of the patients and cases that were judged, by patient_id and case_id.
+        data: where they are from.
         scores: metric, mean, low and high; the ends None where there is no interval.
+        names: what the set calls the task's labels or regions, where it is another name.
 
     Returns:
-        Whether the one that it replaces was of the same set and split, by the same settings.
+        Whether the one that it replaces was of the same cases, read and judged by the same settings.
     """
     account = path.with_suffix(".json")
-    before = json.loads(account.read_text()) if account.is_file() else {}
+    before = _before(account)
+    manifest, prepare = data.manifest, data.config.prepare.model_dump(mode="json")
     now = {"medssl": medssl.__version__, "card": manifest.card.name, "manifest": manifest.digest, "split": split,
+           "where": in_words(data.config.where), "names": dict(names or {}),
+           "read": {"box": data.config.box.judged, **{name: prepare[name] for name in ("align", "straighten")}},
            "task": task.name, "unit": getattr(task, "unit", ""),
            "settings": task.model_dump(mode="json", include=JUDGING)}
-    moved = [name for name in ("card", "manifest", "split") if before and before.get(name) != now[name]]
+    moved = [name for name in ("card", "manifest", "split", "where") if before and before.get(name) != now[name]]
     if moved:
-        was, is_now = (", ".join(f"{name} {facts.get(name)}" for name in moved) for facts in (before, now))
+        was, is_now = (", ".join(f"{name} {facts.get(name) or 'any'}" for name in moved) for facts in (before, now))
         log.warning(f"{path.name} was of {was} ({before.get('patients')} patients), and is of {is_now} from now on; "
                     "copy the file away first to keep both")
     account.unlink(missing_ok=True)  # never beside a table that it is not of
@@ -51,4 +56,12 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, manifest: Manif
     write_whole(account, json.dumps(now | {
         "patients": judged["patient_id"].n_unique(), "cases": judged["case_id"].n_unique(),
         "scores": [{name: row[name] for name in ("metric", "mean", "low", "high")} for row in scores]}, indent=1))
-    return not moved and before.get("settings") == now["settings"]
+    return not moved and all(before.get(name) == now[name] for name in ("names", "read", "settings"))
+
+
+def _before(account: Path) -> dict[str, Any]:
+    """What is replaced; nothing is known of it where it is damaged."""
+    try:
+        return json.loads(account.read_text()) if account.is_file() else {}
+    except ValueError:
+        return {"card": "unknown"}

@@ -37,7 +37,7 @@ def agreement(predictions: pl.DataFrame) -> pl.DataFrame:
         for place, measure in enumerate(MEASURES):
             found = over_patients_and_seeds(
                 points[:, place].reshape(shape), drawn[:, place].T.reshape(DRAWS, *shape),
-                patients=patients.n_unique(), strata=part["fold"].n_unique())
+                patients=patients.n_unique())
             ends = (found.low, found.high) if found.dof and fewest >= FEWEST_FOR_INTERVAL else (None, None)
             rows.append((arm, name, measure, found.mean, *ends))
     return pl.DataFrame(rows, schema=AGREEMENT, orient="row")

@@ -17,7 +17,8 @@ def require_attribute(table: pl.DataFrame, by: str) -> None:
     """ConfigError where a table of cases or predictions has no attribute of that name."""
     if f"attr.{by}" not in table.columns:
         known = [name.removeprefix("attr.") for name in table.columns if name.startswith("attr.")]
-        raise ConfigError(f"There is no attribute {by!r} to judge by", expected=f"one of {', '.join(known) or 'none'}",
+        expected = f"one of {', '.join(known)}" if known else "a card with attributes"
+        raise ConfigError(f"There is no attribute {by!r} to judge by", expected=expected,
                           remedy="choose one of these, or give the card's attributes another column")
 
 

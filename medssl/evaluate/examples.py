@@ -61,7 +61,7 @@ class Ranked:
 
     def save(self, path: Path, predictions: pl.DataFrame) -> None:
         """Writes image (3, J, I), the middle slice or frame of each, and what is `told` (3,) of it: the truth and what
-        was predicted, but of findings that fewer than FEWEST have or lack. Of a study one image is shown."""
+        was predicted, but of findings that fewer than FEWEST patients have or lack. Of a study one image is shown."""
         cases = self._data.cases.sort("case_id", descending=True)
         image_of = dict(zip(cases["study_id"], cases["case_id"], strict=True))
         image_of |= {each: each for each in cases["case_id"]}
@@ -83,8 +83,9 @@ def examples_of(model: LabelledModel, data: Data, judged: pl.DataFrame) -> Drawn
 
 
 def _without_few(predictions: pl.DataFrame) -> pl.DataFrame:
-    has = pl.col("target").sum().over("name")
-    return predictions.filter(pl.min_horizontal(has, pl.len().over("name") - has) >= FEWEST)
+    sides = predictions.group_by("name", "target").agg(pl.col("patient_id").n_unique())
+    few = sides.filter(pl.col("patient_id") < FEWEST)["name"]
+    return predictions.filter(~pl.col("name").is_in(few.implode()))
 
 
 def _told(task: str, rows: pl.DataFrame) -> str:

@@ -14,7 +14,8 @@ from medssl.files import write_table
 
 WORST = 5
 """Cases that are listed of each arm."""
-COUNTS = {"arm": pl.String, "name": pl.String, "kind": pl.String, "failed": pl.Float64, "cases": pl.Float64}
+COUNTS = {"arm": pl.String, "name": pl.String, "kind": pl.String, "failed": pl.Float64, "cases": pl.Float64,
+          "patients": pl.Float64}
 CASES = {"arm": pl.String, "case_id": pl.String, "score": pl.Float64, "name": pl.String, "target": pl.Float64,
          "prediction": pl.Float64}
 RATES = {"arm": pl.String, "lr": pl.Float64, "what": pl.String, "points": pl.Int64}
@@ -43,7 +44,8 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
     """Of the largest fraction's models.
 
     A count is the mean over an arm's models, folds taken together, of the cases that it failed on, of `cases` that have
-    it to fail on:
+    it to fail on, and of `patients` whose these and those that nothing can be failed on are, as where all have a
+    finding:
         ranked too low    (classify) has the finding, and scores below more than half of those judged without it
         ranked too high   (classify) lacks the finding, and scores above more than half of those judged with it; one
                           that is level counts half, in both
@@ -92,17 +94,21 @@ def _counts(task: TaskKind, part: pl.DataFrame) -> pl.DataFrame:
     if task == "regress":
         return pl.DataFrame(schema=COUNTS)
     if task == "segment":
-        judged = part.select(*MODEL, "name", kind=pl.lit(EMPTY), failed=pl.col("prediction") == 0)
+        judged = part.select(*MODEL, "name", "patient_id", kind=pl.lit(EMPTY), failed=pl.col("prediction") == 0,
+                             is_counted=True)
     else:
         has, unit = pl.col("target") == 1, [*MODEL, "fold", "name"]
         others = pl.len().over(unit) - pl.len().over([*unit, "target"])
         rank = pl.col("prediction").rank("average")
         below = rank.over(unit) - rank.over([*unit, "target"])  # so many of the others, and half of those level with it
-        judged = part.select(*MODEL, "name", others=others, failed=pl.when(has).then(2 * below < others).otherwise(
-            2 * below > others), kind=pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM)))
-        judged = judged.filter(pl.col("others") > 0)  # a fold without the other class ranks nobody
-    a_model = judged.group_by(*MODEL, "name", "kind").agg(pl.col("failed").sum(), cases=pl.len())
-    means = a_model.group_by("arm", "name", "kind").agg(pl.col("failed").mean(), pl.col("cases").mean())
+        kind = pl.when(has).then(pl.lit(MISSED)).otherwise(pl.lit(FALSE_ALARM))
+        judged = part.select(*MODEL, "name", "patient_id", kind=kind, is_counted=others > 0,
+                             failed=pl.when(has).then(2 * below < others).otherwise(2 * below > others))
+    counted = pl.col("is_counted")  # a fold without the other class ranks nobody
+    a_model = judged.group_by(*MODEL, "name", "kind").agg(
+        (pl.col("failed") & counted).sum().alias("failed"), counted.sum().alias("cases"),
+        pl.col("patient_id").n_unique().alias("patients"))
+    means = a_model.group_by("arm", "name", "kind").agg(pl.col("failed", "cases", "patients").mean())
     return means.sort("name", "kind").select(pl.col(name).cast(kind) for name, kind in COUNTS.items())
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
+from functools import partial
 
 import polars as pl
 import torch
@@ -14,7 +15,7 @@ from medssl.data.pool import cores, worker_pool
 from medssl.evaluate.choice import choose_lr
 from medssl.evaluate.curve import Curve, Point
 from medssl.evaluate.examples import examples_of
-from medssl.evaluate.predict import predict
+from medssl.evaluate.predict import measure_no_distances, predict
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
 from medssl.tasks import LabelledModel
@@ -68,8 +69,7 @@ def _finetune_point(curve: Curve, point: Point) -> None:
     cases, judged = curve.labelled_cases(point), curve.judged_cases(point.fold)
     lr, chosen = settings.lr or config.train.optim.lr, {}
     if config.choice and settings.lr is None:
-        choice = choose_lr(config.choice, config.task, cases, point.seed, lambda inside, outside, tried:
-                           _judged(curve, _finetuned(curve, point, inside, tried), outside))
+        choice = choose_lr(config.choice, config.task, cases, point.seed, partial(_attempt, curve, point))
         lr = choice.lr or lr
         chosen = {"lr": lr, "held_out_score": choice.scores.get(lr)}
         chosen |= {"diverged": choice.diverged} if choice.diverged else {}
@@ -78,6 +78,13 @@ def _finetune_point(curve: Curve, point: Point) -> None:
     model = _finetuned(curve, point, cases, lr)
     predictions = _judged_and_shown(curve, point, model, judged)
     curve.save(point, predictions, time.monotonic() - began, **chosen)
+
+
+def _attempt(curve: Curve, point: Point, inside: pl.DataFrame, outside: pl.DataFrame, lr: float) -> pl.DataFrame:
+    """As `choice.Attempt`."""
+    model = _finetuned(curve, point, inside, lr)
+    measure_no_distances(model)
+    return _judged(curve, model, outside)
 
 
 def _finetuned(curve: Curve, point: Point, cases: pl.DataFrame, lr: float) -> LabelledModel:

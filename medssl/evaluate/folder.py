@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from medssl.config import path_override
 from medssl.data.build import build
 from medssl.data.card import Card
 from medssl.data.manifest import Manifest
@@ -111,5 +111,5 @@ def _skips(out: Path) -> Path:
 def _scratch(beside: Path) -> Iterator[tuple[Path, str]]:
     """A folder of one's own, and the override that puts the cache into it; both go in the end."""
     with TemporaryDirectory(prefix=".medssl-", dir=beside) as folder:
-        yield Path(folder), f"data.cache={json.dumps(str(Path(folder) / 'cache'))}"
+        yield Path(folder), path_override("data.cache", Path(folder) / "cache")
 

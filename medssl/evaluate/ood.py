@@ -16,7 +16,7 @@ from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.evaluate.account import leave
 from medssl.evaluate.scoring import DRAWS, FEWEST_FOR_INTERVAL
-from medssl.evaluate.single import open_finetuned
+from medssl.evaluate.single import judged_folder, open_finetuned
 from medssl.metrics.classify import auprc, auroc
 from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.metrics.ood import energy, fpr_at_95, neighbour_distance, unsure
@@ -39,9 +39,9 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
     know neither.
 
     Returns:
-        The table of every case's scores that was written into the run's ood/, named as the manifest's file; and a row a
-        score and metric, strange being the positive: mean, and low and high of a bootstrap over the patients of both
-        sets.
+        The table of every case's scores that was written into ood/ of `judged_folder`, named as the manifest's file;
+        and a row a score and metric, strange being the positive: mean, and low and high of a bootstrap over the
+        patients of both sets.
 
     Raises:
         ConfigError: the run is no classification, or a set has no case for this.
@@ -70,8 +70,8 @@ def strangers(run: Path, manifest: Path, split: str, overrides: list[str]) -> tu
     _, bank = _told(config, model, data, _learnt_from(run, data))
     table = pl.concat([_scored(config, model, which, cases, bank, strange)
                        for which, cases, strange in ((data, known, False), (other, other.cases, True))])
-    path, found = run / "ood" / f"{manifest.stem}.parquet", separation(table)
-    leave(path, table, other.cases, other.manifest, split, model.task.config, found)
+    path, found = judged_folder(run) / "ood" / f"{manifest.stem}.parquet", separation(table)
+    leave(path, table, other.cases, other, split, model.task.config, found)
     return path, found
 
 

@@ -87,7 +87,8 @@ def _open(curve: Curve) -> None:
     keep_former_arms(out, config)
     open_run(out, config, may_change, seed=list(range(config.seeds)), manifest=curve.data.manifest.digest,
              train_patients=[len(fold.train) for fold in curve.folds],
-             judged_patients=[len(fold.judged) for fold in curve.folds], skipped_cases=len(curve.data.skipped))
+             judged_patients=[curve.judged_cases(fold.index)["patient_id"].n_unique() for fold in curve.folds],
+             skipped_cases=len(curve.data.skipped))
     begin_run(out, starts=read_provenance(out).get("starts", {}) | check_arms(curve),
               shown_fraction=curve.shown_fraction)
 

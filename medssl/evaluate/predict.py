@@ -43,6 +43,12 @@ def predict(
     return pl.DataFrame(rows, schema=schema | {name: cases.schema[name] for name in attributes})
 
 
+def measure_no_distances(model: LabelledModel) -> None:
+    """Of a segmentation, where the primary metric alone is asked for: they take longest."""
+    if model.task.config.name == "segment":
+        model.task.config = model.task.config.model_copy(update={"distances": False})
+
+
 def outputs(
     model: LabelledModel, data: Data, cases: pl.DataFrame, augment: PolicyConfig, precision: Precision = "auto",
     batch_size: int = 64,

@@ -146,7 +146,8 @@ def _check(predictions: pl.DataFrame) -> None:
     broken = predictions.filter(~(pl.col("prediction").is_finite() & pl.col("target").is_finite()).fill_null(False))
     if not broken.is_empty():
         raise RunError(f"{_named(broken.row(0, named=True))}: a prediction or target is NaN, infinite or missing",
-                       expected="a number in each row", remedy="train that unit again; it may have diverged")
+                       expected="a number in each row", remedy="remove that point's .json from the curve's points/ and "
+                       "run the curve again; it may have diverged")
     folds = predictions.group_by("patient_id").agg(pl.col("fold").n_unique())["fold"]
     if folds.max() > 1:
         raise LeakageError(f"{(folds > 1).sum()} patients are tested in more than one fold",

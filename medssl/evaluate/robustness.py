@@ -23,7 +23,7 @@ from medssl.data.source import Data
 from medssl.errors import ConfigError
 from medssl.evaluate.account import leave
 from medssl.evaluate.corruptions import SEVERITIES, SUITE, CorruptedCache, Corruption
-from medssl.evaluate.predict import predict
+from medssl.evaluate.predict import measure_no_distances, predict
 from medssl.evaluate.scoring import (
     DRAWS,
     PRIMARY,
@@ -33,7 +33,7 @@ from medssl.evaluate.scoring import (
     primary_score,
     without_interval,
 )
-from medssl.evaluate.single import open_judged
+from medssl.evaluate.single import judged_folder, open_judged
 from medssl.metrics.intervals import patient_weights, percentiles
 from medssl.rng import stream
 from medssl.tasks import LabelledModel
@@ -56,7 +56,7 @@ class Robustness:
 
 def robustness_run(run: Path, split: str, overrides: list[str],
                    progress: Callable[[int, int], None] | None = None) -> Robustness:
-    """Judges a run on `split` under every corruption that suits it; leaves robustness.parquet in the run.
+    """Judges a run on `split` under every corruption that suits it; leaves robustness.parquet in `judged_folder`.
 
     The table has a row for clean scans (corruption `none`, severity 0), one for each corruption and severity, and, with
     severity null, one for each corruption's mean over severities and one for the mean of those. Intervals are 95 %
@@ -67,15 +67,14 @@ def robustness_run(run: Path, split: str, overrides: list[str],
         ConfigError: the cases of `split` do not define the metric, since a class is absent.
     """
     config, model, data, judged = open_judged(run, split, overrides)
-    if config.task.name == "segment":  # of which the primary metric has no need, and which take longest
-        model.task.config = model.task.config.model_copy(update={"distances": False})
+    measure_no_distances(model)
     left_out = {each.name: reason for each in SUITE if (reason := each.reason_against(data))}
     used = [corruption for corruption in SUITE if corruption.name not in left_out]
     rows, predictions = _predictions(config, model, data, judged, used, progress)
     counted = pl.DataFrame({"patient_id": rows.patient, "case_id": rows.case})
     table = degradations(config.task.name, rows, predictions, used).with_columns(
         split=pl.lit(split), patients=pl.lit(counted["patient_id"].n_unique(), pl.Int64))
-    leave(run / "robustness.parquet", table, counted, data.manifest, split, model.task.config, _in_short(table))
+    leave(judged_folder(run) / "robustness.parquet", table, counted, data, split, model.task.config, _in_short(table))
     return Robustness(table, left_out)
 
 

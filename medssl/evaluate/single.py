@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from medssl.config import merge_overrides, validate
+from medssl.config import merge_overrides, path_override, validate
 from medssl.data.source import Data, in_words, open_data
 from medssl.errors import ConfigError, LeakageError, MedsslError
 from medssl.evaluate.account import JUDGING, leave
@@ -98,7 +98,7 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
     examples = examples_of(model, data, judged)
     predictions = predict(model, data, judged, config.augment, config.train.precision, keep=examples.keep)
     is_calibrated = config.task.name == "classify" and split not in ("validation", EVERY)
-    temperature = _temperature(run, config, model, data) if is_calibrated else None
+    temperature, held_out = _temperature(run, config, model, data) if is_calibrated else (None, 0)
     if temperature:
         calibrated = at_temperature(_by_class(config.task, predictions["prediction"]), temperature)
         predictions = predictions.with_columns(calibrated=pl.Series(calibrated.ravel(), dtype=pl.Float64))
@@ -106,8 +106,8 @@ def evaluate_run(run: Path, split: str, overrides: list[str], by: str | None = N
     found = scores_of_one(config.task, predictions)
     if temperature:
         scaled = with_intervals(config.task.name, predictions.with_columns(prediction="calibrated"))
-        found += [row | {"metric": f"{row['metric']} at temperature {temperature:.2f}"} for row in scaled
-                  if row["metric"] in ("ece", "brier")]
+        fitted = f"at temperature {temperature:.2f} from {held_out} patients"
+        found += [row | {"metric": f"{row['metric']} {fitted}"} for row in scaled if row["metric"] in ("ece", "brier")]
     return _left(folder, predictions, examples, data, split, model.task.config, found)
 
 
@@ -125,26 +125,30 @@ def evaluate_elsewhere(
         LeakageError: the run saw a patient.
         ConfigError: nothing there is called so (`in_our_names`), nobody to judge, or no such attribute.
     """
-    config, model, data = open_finetuned(run, [*overrides, f"data.manifest={manifest}"])
+    config, model, data = open_finetuned(run, [*overrides, path_override("data.manifest", manifest)])
     data = in_our_names(model.task, data, names)
     judged = _judged(config, data, split, by)
     refuse_seen(open_start(run), data, judged["patient_id"].unique().to_list())
     examples = examples_of(model, data, judged)
     predictions = predict(model, data, judged, config.augment, config.train.precision, keep=examples.keep)
     folder, found = judged_folder(run) / "transfer" / manifest.stem, scores_of_one(model.task.config, predictions)
-    return _left(folder, predictions, examples, data, split, model.task.config, found)
+    return _left(folder, predictions, examples, data, split, model.task.config, found, names)
 
 
 def _left(folder: Path, predictions: pl.DataFrame, examples: Drawn | Ranked, data: Data, split: str, task: TaskConfig,
-          scores: list[dict]) -> Judged:
+          scores: list[dict], names: Mapping[str, str] | None = None) -> Judged:
     """Writes predictions.parquet, what it is of, and what a report shows of it. Tables by group go with the predictions
     that they were of."""
     path = folder / "predictions.parquet"
     for name in (*(f"{table}.parquet" for table in (*TABLES, "agreement")), EXAMPLES, "reliability.png"):
         (folder / name).unlink(missing_ok=True)  # of the judgement before
-    if not leave(path, predictions, predictions, data.manifest, split, task, scores):
-        for groups in folder.glob("by_*.parquet"):
-            groups.unlink()
+    if not leave(path, predictions, predictions, data, split, task, scores, names):
+        groups = sorted(folder.glob("by_*.parquet"))
+        for table in groups:
+            table.unlink()
+        if groups:
+            log.warning(f"{', '.join(table.name for table in groups)} went with the predictions before; --by makes "
+                        "them of these")
     leave_failures(folder, failures_of_one(task.name, predictions))
     if task.name == "regress":
         write_table(folder / "agreement.parquet", agreement_of_one(predictions))
@@ -157,22 +161,23 @@ def judged_folder(run: Path) -> Path:
     return run if run.is_dir() else run.with_name(f"{run.stem}{JUDGED}")
 
 
-def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> float | None:
-    """Fitted on the validation split; None, and told, where it cannot be."""
+def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: Data) -> tuple[float | None, int]:
+    """Fitted on the validation split, and on how many patients; None, and told, where it cannot be."""
     held = _labelled(config, data, "validation")
     if not len(held):
         log.warning("no temperature was fitted: the validation split has no labelled case")
-        return None
+        return None, 0
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
     if (patients := held["patient_id"].n_unique()) < ENOUGH:
         log.warning(f"the temperature is fitted on {patients} patients of the validation split: with fewer than "
                     f"{ENOUGH} it is little better than a guess")
     try:
-        return fit_temperature(*(_by_class(config.task, predictions[name]) for name in ("target", "prediction")))
+        temperature = fit_temperature(*(_by_class(config.task, predictions[name]) for name in ("target", "prediction")))
     except MedsslError as error:
         log.warning(f"no temperature was fitted on the validation split: {error}")
-        return None
+        return None, patients
+    return temperature, patients
 
 
 def _by_class(task: Classify.Config, values: pl.Series) -> np.ndarray:
@@ -194,7 +199,7 @@ def predict_run(run: Path, manifest: Path, masks: Path | None = None, overrides:
             cannot be put back on their own voxels are named in a warning.
         skips: where the table of the cases goes that could not be prepared, of which nothing is predicted.
     """
-    config, model, data = open_finetuned(run, [f"data.manifest={manifest}", *overrides], skips)
+    config, model, data = open_finetuned(run, [path_override("data.manifest", manifest), *overrides], skips)
     if others := len(data.manifest) - len(data.cases) - len(data.skipped):
         log.warning(f"the model learnt from cases with {in_words(config.data.where)} alone; {others} of "
                     f"{len(data.manifest)} cases are others, and left out (data.where of its recipe)")

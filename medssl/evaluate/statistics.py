@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from medssl.evaluate.scoring import RANGES, SPECIFICITY, TaskKind, family, highe
 from medssl.evaluate.verdict import verdict
 from medssl.metrics.intervals import Interval, over_patients_and_seeds
 from medssl.rng import stream
+
+log = logging.getLogger(__name__)
 
 SUMMARY = {"arm": pl.String, "fraction": pl.Float64, "train_patients": pl.Int64, "metric": pl.String,
            "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.Int64, "folds": pl.Int64,
@@ -112,7 +115,7 @@ def in_subgroups(
     e.g. "attr.view".
 
     Groups are resampled on their own: their intervals say how sure each is, not whether two groups differ. Those of
-    fewer than FEWEST patients are left out, whose figures might tell who they are.
+    fewer than FEWEST patients have a row of the summary without a figure: it might tell who they are.
     """
     if by not in predictions.columns:
         known = [name for name in predictions.columns if name.startswith("attr.")]
@@ -122,12 +125,15 @@ def in_subgroups(
     for group in groups.unique().sort():
         part = predictions.filter(groups == group)
         if part["patient_id"].n_unique() < FEWEST:
+            name = by.removeprefix("attr.")
+            log.warning(f"no figures by {name} of {group}: fewer than {FEWEST} patients were judged")
+            found[0].append(pl.DataFrame([{by: group}], schema={by: pl.String} | SUMMARY))
             continue
         tell_unjudged(experiment.task, part, f"the judged of {group}")
         scores = resampled(part, experiment)
         for tables, table in zip(found, (summary(scores, experiment), comparison(scores, experiment)), strict=True):
             tables.append(table.select(pl.lit(group).alias(by), pl.all()))
-    return tuple(pl.concat(tables or [pl.DataFrame(schema={by: pl.String} | schema)])
+    return tuple(pl.concat([pl.DataFrame(schema={by: pl.String} | schema), *tables])
                  for tables, schema in zip(found, (SUMMARY, COMPARISON), strict=True))
 
 

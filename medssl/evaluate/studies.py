@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 
 def to_be_judged(task: TaskConfig, cases: pl.DataFrame) -> pl.DataFrame:
-    """The labelled cases; where a study is judged, all of its images, though only one of them has a label."""
-    labelled = TASKS[task.name].labelled(task, cases)
+    """The cases with a truth; where a study is judged, all of its images, though only one of them has one."""
+    known = TASKS[task.name].judgeable(task, cases)
     if not _by_study(task):
-        return labelled
-    return cases.filter(pl.col("study_id").is_in(labelled["study_id"].unique().to_list()))
+        return known
+    return cases.filter(pl.col("study_id").is_in(known["study_id"].unique().to_list()))
 
 
 def judged_units(task: TaskConfig, cases: pl.DataFrame, values: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:

@@ -168,7 +168,8 @@ class Teller:
         return f"{NAMES[self.metric]} {self.number(row['mean'])}{self.unit}{interval}"
 
     def _difference(self, test: dict) -> str:
-        return f"{self.number(test['difference'])}{self.unit} ({self.interval(test)})"
+        low, difference, high = (self.number(test[name], exact=True) for name in ("low", "difference", "high"))
+        return f"{difference}{self.unit} (95 % interval {low} to {high})"
 
     def interval(self, row: dict, signed: bool = False) -> str:
         return f"95 % interval {self.number(row['low'], signed)} to {self.number(row['high'], signed)}"
@@ -178,8 +179,9 @@ class Teller:
         interval = "no interval" if test["low"] is None else self.interval(test, signed=True)
         return f"{interval}; corrected p {_p(test['p_holm'])}"
 
-    def number(self, value: float, signed: bool = False) -> str:
-        digits = (3 if signed else 2) if self.metric in ("auroc", "dice") else (2 if abs(value) < 10 else 1)
+    def number(self, value: float, signed: bool = False, exact: bool = False) -> str:
+        """Differences, signed or not, are told more exactly than scores."""
+        digits = (3 if signed or exact else 2) if self.metric in ("auroc", "dice") else (2 if abs(value) < 10 else 1)
         return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
     def _multiplier(self, test: dict) -> str:

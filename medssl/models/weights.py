@@ -82,7 +82,7 @@ def load_parts(run: str | Path) -> tuple[PartTensors, dict[str, Any]]:
         tensors, description, _ = load_packed(run)
         return by_part(tensors), _checked_format(description, run)
     folder = Path(run)
-    description = _read_description(folder)
+    description = read_description(folder)
     path = folder / TENSORS
     if not path.is_file():
         raise _damaged(folder, f"it has {DESCRIPTION} but no {TENSORS}")
@@ -167,7 +167,8 @@ def _explain_shapes(name: str, theirs: Tensor, ours: Tensor) -> str:
     return f"{name} is {tuple(theirs.shape)} in the run and {tuple(ours.shape)} in this model"
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """A finished run's model.json; RunError where it is none, or damaged."""
     path = folder / DESCRIPTION
     if folder.is_file():
         raise RunError(f"{folder} is no model file, or was cut short", remedy="copy it again, or name the run's folder",

@@ -26,6 +26,11 @@ class Objective(nn.Module):
         """The loss (), and health figures, each () and without gradient, by name."""
         raise NotImplementedError
 
+    @classmethod
+    def reconstructs(cls) -> bool:
+        """Whether it paints anything."""
+        return cls.reconstruct is not Objective.reconstruct
+
     def reconstruct(self, views: Views) -> tuple[Tensor, Tensor] | None:
         """What it is shown of the first view, NaN where hidden, and what it makes of that, both (B, C, *S) float32.
 

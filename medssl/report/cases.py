@@ -13,17 +13,18 @@ from medssl.report.scans import ranked_figure, segmentation_figure
 from medssl.report.style import png_uri
 
 
-def segmented_picture(arms: Mapping[str, Examples], labels: Mapping[str, str], judge: str) -> Picture:
+def segmented_picture(arms: Mapping[str, Examples], labels: Mapping[str, str], judge: str, where: str = "") -> Picture:
     """Arms side by side, as many as have the same cases as the first.
 
     Args:
         labels: what the arms are called; "" where there is but one model.
         judge: the arm whose best, median and worst cases are shown, where its scores were kept.
+        where: of which models, to be put behind "judged".
     """
     first = next(iter(arms.values()))
     shown = {arm: each for arm, each in arms.items() if each.image.shape == first.image.shape}
     whose = "its" if ONE in arms else "each arm's"
-    caption = f"Segmentations of test cases: {whose} contours in colour, the reference standard in white."
+    caption = f"Segmentations of test cases{where}: {whose} contours in colour, the reference standard in white."
     called: list[str] = []
     if judge in shown and shown[judge].score is not None:
         chosen = shown[judge].ranked
@@ -37,9 +38,9 @@ def segmented_picture(arms: Mapping[str, Examples], labels: Mapping[str, str], j
     return _picture(lambda narrow: segmentation_figure(by_label, narrow, called), alt, caption)
 
 
-def ranked_picture(arms: Mapping[str, Ranked], labels: Mapping[str, str]) -> Picture:
-    """A row an arm; labels as `segmented_picture` has them."""
-    who, where = ("it", "") if ONE in arms else ("each arm", ", at the middle fraction of the labels")
+def ranked_picture(arms: Mapping[str, Ranked], labels: Mapping[str, str], where: str = "") -> Picture:
+    """A row an arm; labels and where as `segmented_picture` has them."""
+    who = "it" if ONE in arms else "each arm"
     caption = (f"Test cases that {who} judged best, at the median, and worst{where}: their middle slice or frame, what "
                "was predicted, and the truth.")
     told = "; ".join(f"{', '.join(filter(None, (labels[arm], rank)))}: {text}" for arm, shown in arms.items()

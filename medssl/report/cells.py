@@ -51,13 +51,16 @@ def score_table(curve: Curve, metric: str) -> Table:
 
 def subgroup_tables(curve: Curve, metric: str) -> list[Table]:
     """`score_table` and `comparison_table` inside each group of cases, a heading a group; none where the curve has no
-    groups."""
+    groups. Where one is too small to be told of, no group's size is told, which its own might be reckoned from."""
     if curve.subgroups is None:
         return []
-    name, groups = curve.subgroups.columns[0].removeprefix("attr."), []
+    column = curve.subgroups.columns[0]
+    name, groups = column.removeprefix("attr."), []
+    withheld = curve.subgroups.filter(pl.col("metric").is_null())[column].to_list()
     for value, rows in _by_group(curve.subgroups, metric):
-        tested = f"{rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases"
-        groups.append(Group(f"{name} {value} ({tested})", _score_rows(curve, rows)))
+        tested = f" ({rows['test_patients'][0]} test patients, {rows['test_cases'][0]} cases)"
+        groups.append(Group(f"{name} {value}{'' if withheld else tested}", _score_rows(curve, rows)))
+    groups += [Group(f"{name} {value} (fewer than {FEWEST} patients)", [[Cell("not judged")]]) for value in withheld]
     head = ["labelled share", *map(curve.label, curve.arms)]
     tables = [Table(f"By {name}: {_score_caption(curve, metric)}", head, groups)]
     if curve.subgroup_comparison is not None:
@@ -125,7 +128,7 @@ def _share_cells(column: Sequence[Share]) -> list[Cell]:
 
 
 def provenance_table(caption: str, facts: dict[str, Any]) -> Table:
-    """Nested keys in one column, joined by a dot; what names seconds is also told in hours."""
+    """Nested keys in one column, joined by a dot; what names seconds is told in hours and minutes."""
     return Table(caption, ["what", "value"], [Group("", [[Cell(key), Cell(text)] for key, text in _flatten(facts)])])
 
 
@@ -183,7 +186,9 @@ def _flatten(facts: Any, key: str = "") -> list[tuple[str, str]]:
         prefix = f"{key}." if key else ""
         return [line for name, value in facts.items() for line in _flatten(value, f"{prefix}{name}")]
     if isinstance(facts, Sequence) and not isinstance(facts, str):
-        return [(key, ", ".join(map(str, facts)) or words.MISSING)]
+        if any(isinstance(each, dict) for each in facts):
+            return [line for number, each in enumerate(facts, 1) for line in _flatten(each, f"{key}.{number}")]
+        return [(key, ", ".join(words.without_folders(str(each)) for each in facts) or words.MISSING)]
     if key.endswith("seconds") and isinstance(facts, int | float):
         return [(key, words.duration(facts))]
     return [(key, words.MISSING if facts is None else words.without_folders(str(facts)))]

@@ -117,10 +117,12 @@ def _evaluation(curve: Curve) -> Items:
     seeds = words.span(curve.summary["seeds"])
     again = curve.recipe.get("pretrainings", 1)
     repeated = f", and {again} pretrainings of the arms that are pretrained again," if again > 1 else ""
+    given = (f"{words.LEVEL} t intervals over test patients and {seeds} label seeds{repeated} together; paired tests, "
+             "corrected for the fractions by Holm's method")
     return {
         "28": ("metrics of performance", ", ".join(map(curve.metric_name, curve.metrics))),
-        "29": ("uncertainty and significance", f"{words.LEVEL} t intervals over test patients and {seeds} label seeds"
-               f"{repeated} together; paired tests, corrected for the fractions by Holm's method"),
+        "29": ("uncertainty and significance", given if curve.has_intervals(curve.head.primary) else
+               f"none of the {curve.metric_name(curve.head.primary)}, for the reason that the verdict gives"),
         "30": ("robustness", YOURS),
         "31": ("explainability", YOURS),
         "32": ("validation on external data", YOURS),

@@ -24,16 +24,16 @@ def failure_tables(found: Failures, task: str, labels: Mapping[str, str]) -> lis
 
     labels: what the arms are called, in the order of the page; "" gives no heading.
     """
-    few = _few(found.counts, task)
-    tables = [_counts(found.counts, task, labels, few), _cases(found.cases, task, labels, few)]
+    few, counted = _few(found.counts, task), found.counts.filter(pl.col("cases") > 0)
+    tables = [_counts(counted, task, labels, few), _cases(found.cases, task, labels, few)]
     if found.rates is not None:
         tables.append(_rates(found.rates, labels))
     return [table for table in tables if table.groups]
 
 
 def _few(counts: pl.DataFrame, task: str) -> set[str]:
-    """Labels that so few cases have, or lack, that nothing is told of them."""
-    return set(counts.filter(pl.col("cases") < FEWEST)["name"]) if task == "classify" else set()
+    """Labels that so few patients have, or lack, that nothing is told of them."""
+    return set(counts.filter(pl.col("patients") < FEWEST)["name"]) if task == "classify" else set()
 
 
 def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str], few: Collection[str]) -> Table:
@@ -53,7 +53,7 @@ def _counts(counts: pl.DataFrame, task: str, labels: Mapping[str, str], few: Col
 
 def _count(row: pl.DataFrame, name: str, few: Collection[str], alone: bool) -> Cell:
     if name in few:
-        return Cell("not told", None, f"fewer than {FEWEST} have or lack it")
+        return Cell("not told", None, f"fewer than {FEWEST} patients have or lack it")
     if row.is_empty():
         return Cell(words.MISSING)
     failed, cases = row["failed"][0], row["cases"][0]

@@ -99,7 +99,8 @@ def _examples(kept: Examples | Ranked | None) -> Picture | None:
 
 def _told(account: Account, task: Mapping[str, Any]) -> str:
     """Whom it was of, and by which settings other than those that it was trained with."""
-    told = f"{words.sentence(_people(account))}, split {account.split}."
+    where = f", with {account.where} alone" if account.where else ""
+    told = f"{words.sentence(_people(account))}, split {account.split}{where}."
     other = [f"{name} {value}" for name, value in account.settings.items() if task and task.get(name, value) != value]
     return f"{told} Judged with {', '.join(other)}." if other else told
 

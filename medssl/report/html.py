@@ -145,16 +145,21 @@ def _downloads(curve: Curve) -> list[tuple[str, str]]:
 def _curve_picture(curve: Curve) -> Picture:
     name = words.sentence(curve.metric_name(curve.head.primary))
     return drawn(lambda narrow: curve_figure(curve, narrow=narrow), _curve_alt(curve),
-                  f"{name} against the number of labelled patients. Bars are {words.LEVEL} intervals over patients and "
-                  "seeds; arms are set slightly side by side so that the bars can be told apart.")
+                 f"{name} against the number of labelled patients. {_bars(curve, curve.head.primary)} Arms are set "
+                 "slightly side by side so that they can be told apart.")
+
+
+def _bars(curve: Curve, *metrics: str) -> str:
+    return (f"Bars are {words.LEVEL} intervals over patients and seeds." if curve.has_intervals(*metrics) else
+            "No interval is given.")
 
 
 def _gain_picture(curve: Curve) -> Picture | None:
     if curve.head.primary not in curve.comparison["metric"]:
         return None
     return drawn(lambda narrow: difference_figure(curve, narrow), _gain_alt(curve),
-                  f"Paired differences on the same test patients, with {words.LEVEL} intervals. "
-                  "Where the bar crosses zero, the data do not settle which is better.")
+                 f"Paired differences on the same test patients. {_bars(curve, curve.head.primary)} Where a bar "
+                 "crosses zero, the data do not settle which is better.")
 
 
 def _panels_picture(curve: Curve, others: list[str]) -> Picture | None:
@@ -162,8 +167,8 @@ def _panels_picture(curve: Curve, others: list[str]) -> Picture | None:
         return None
     names = ", ".join(map(curve.metric_name, others))
     return drawn(lambda narrow: curve_figure(curve, others, narrow),
-                  f"Small panels like the first picture, one each for {names}. Tables below hold the same numbers.",
-                  f"The parts behind the headline. Bars are {words.LEVEL} intervals; scales differ between panels.")
+                 f"Small panels like the first picture, one each for {names}. Tables below hold the same numbers.",
+                 f"The parts behind the headline. {_bars(curve, *others)} Scales differ between panels.")
 
 
 def _pretrain_part(run: Pretrain, anchor: str) -> PretrainPart:
@@ -179,10 +184,12 @@ def _examples_picture(curve: Curve) -> Picture | None:
     """None where no case was kept."""
     segmented, ranked = ({arm: kept[arm] for arm in curve.arms if arm in kept}
                          for kept in (curve.examples, curve.ranked))
+    shown = curve.head.shown_fraction
+    where = f", with {words.percent(shown)} of the labels" if shown else ""
     if segmented:
         judge = next((arm for arm in segmented if curve.role(arm) == "compared"), next(iter(segmented)))
-        return segmented_picture(segmented, curve.labels, judge)
-    return ranked_picture(ranked, curve.labels) if ranked else None
+        return segmented_picture(segmented, curve.labels, judge, where)
+    return ranked_picture(ranked, curve.labels, where) if ranked else None
 
 
 def _facts(curve: Curve) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from medssl.evaluate.failures import TABLES, Failures
 from medssl.evaluate.scoring import ONE
 from medssl.report.examples import Examples, Ranked, read_examples
 from medssl.report.reading import read_json, read_log, read_model, read_optional, read_recipe, read_table
-from medssl.train.run import RECIPE, is_finished
+from medssl.train.run import RECIPE, is_finished, read_provenance
 
 REMEDY = "judge it again (medssl evaluate, robustness or ood)"
 
@@ -30,11 +30,12 @@ class Score(BaseModel):
 
 
 class Account(BaseModel):
-    """What `evaluate.account.leave` wrote; an earlier version said neither task nor unit."""
+    """What `evaluate.account.leave` wrote; an earlier version said neither where, task nor unit."""
 
     card: str
     manifest: str
     split: str
+    where: str = ""
     task: str = ""
     unit: str = ""
     settings: dict[str, Any]
@@ -108,7 +109,7 @@ def read_finetuned(folder: Path) -> Finetuned:
         robustness=_robustness(folder),
         strange=[Judgement(_account(path), path.stem) for path in sorted((folder / "ood").glob("*.json"))],
         log=read_log(folder / "metrics.jsonl", REMEDY) if is_run else None,
-        provenance=read_json(folder / "provenance.json", REMEDY) if is_run else {},
+        provenance=read_provenance(folder),
         recipe=read_recipe(folder / RECIPE))
 
 

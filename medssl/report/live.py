@@ -26,7 +26,7 @@ def onlookers(config: PretrainConfig, data: Data) -> list[Onlooker]:
 def live_pictures(config: PretrainConfig, data: Data, cases: pl.DataFrame) -> Onlooker | None:
     """An onlooker with the picture `reconstructions`, of some of `cases`; None for an objective that paints nothing, or
     where the recipe wants none."""
-    if not config.online.pictures or OBJECTIVES[config.objective.name].reconstruct is Objective.reconstruct:
+    if not config.online.pictures or not OBJECTIVES[config.objective.name].reconstructs():
         return None
     batch = first_batch(config, data, cases)
 

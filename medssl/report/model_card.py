@@ -43,6 +43,8 @@ def _kind(curve: Curve) -> str:
 
 
 def _groups(curve: Curve) -> str:
+    if curve.subgroups is None and curve.recipe.get("subgroup"):
+        return f"by {curve.recipe['subgroup']}, in a table that is not in the run's folder any more"
     if curve.subgroups is None:
         return "none was looked at (subgroup=... in the recipe gives the figures by sex, age, view, site or scanner)"
     return f"the table by {curve.subgroups.columns[0].removeprefix('attr.')} on this page"
@@ -55,8 +57,9 @@ def _scores(curve: Curve) -> list[str]:
     digits, told = words.decimals(rows["mean"]), []
     for arm in curve.arms:
         for row in rows.filter(pl.col("arm") == arm).iter_rows(named=True):
+            interval = "no interval" if row["low"] is None else words.interval(row["low"], row["high"], digits)
             told.append(f"{curve.label(arm)}: {curve.metric_name(metric)} {words.number(row['mean'], digits)} "
-                        f"({words.interval(row['low'], row['high'], digits)})")
+                        f"({interval})")
     return told
 
 

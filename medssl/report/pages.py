@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from pathlib import Path
 from typing import Literal
 
 from medssl.data.source import Data
-from medssl.errors import RunError
+from medssl.errors import MedsslError, RunError
 from medssl.evaluate.curve import CurveConfig
 from medssl.evaluate.points import opened, run_curve
 from medssl.evaluate.single import JUDGED, judged_folder
+from medssl.models.weights import read_description
 from medssl.report.html import write_report
 from medssl.report.judged import is_judged
 from medssl.report.preview import draw_pretraining
 from medssl.report.study import keep_study
+from medssl.report.tables import read_curve
 from medssl.train.bar import Bar
 from medssl.train.run import is_finished
+
+log = logging.getLogger(__name__)
 
 
 def curve_with_report(config: CurveConfig, out: Path, workers: int | None = None) -> list[str]:
@@ -46,7 +50,7 @@ def report_runs(runs: list[Path], out: Path, title: str = "") -> Path:
     curves, models, pretrains = ([run for run in runs if kinds[run] == kind]
                                  for kind in ("curve", "finetuned", "pretrained"))
     inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
-              if is_finished(run) and _arm_of(run) in json.loads((curve / "curve.json").read_text())["labels"]]
+              if is_finished(run) and _arm_of(run) in read_curve(curve).head.labels]
     kind = "Label-efficiency" if curves else "Finetuning" if models else "Pretraining"
     return write_report(out, title or f"{kind} report", curves, [*inside, *pretrains], finetuned=models)
 
@@ -55,7 +59,7 @@ def _kind(run: Path) -> Literal["curve", "finetuned", "pretrained"] | None:
     if (run / "curve.json").is_file():
         return "curve"
     if is_finished(run):
-        return "finetuned" if "task" in json.loads((run / "model.json").read_text()) else "pretrained"
+        return "finetuned" if "task" in read_description(run) else "pretrained"
     return "finetuned" if run.resolve().name.endswith(JUDGED) and is_judged(run) else None
 
 
@@ -69,4 +73,7 @@ def draw_curve_pretrainings(config: CurveConfig, out: Path, data: Data) -> None:
     for run in sorted((out / "pretrain").glob("*-k0")):
         arm = config.arms.get(_arm_of(run))
         if arm and arm.pretrain and is_finished(run):
-            draw_pretraining(run, arm.pretrain, data.read_as(arm.pretrain.data))
+            try:
+                draw_pretraining(run, arm.pretrain, data.read_as(arm.pretrain.data))
+            except (OSError, MedsslError) as error:  # the curve's verdict is worth more
+                log.warning(f"no pictures of the pretraining {run.name}: {error}")

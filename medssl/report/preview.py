@@ -18,7 +18,7 @@ from medssl.data.loader import Loader
 from medssl.data.source import Data, open_data
 from medssl.errors import ConfigError
 from medssl.models.start import open_start
-from medssl.objectives import Objective, build_objective
+from medssl.objectives import OBJECTIVES, Objective, build_objective
 from medssl.report.scans import StrengthRow, save_reconstructions, save_strengths, save_views
 from medssl.report.words import percent
 from medssl.train.build import fitted_encoder
@@ -87,7 +87,7 @@ def draw_pretraining(run: Path, config: PretrainConfig, data: Data) -> None:
     pictures = run / "pictures"
     if not (pictures / "views.png").is_file():
         draw_views(config, pictures / "views.png", data)
-    if (pictures / "reconstruction.png").is_file():
+    if (pictures / "reconstruction.png").is_file() or not OBJECTIVES[config.objective.name].reconstructs():
         return
     encoder = fitted_encoder(config.encoder or open_start(run).encoder_config, data, config.augment)
     objective = build_objective(config.objective, encoder)

@@ -60,6 +60,8 @@ class CurveHead(BaseModel):
     labels: dict[str, str]
     verdict: list[str]
     fractions: list[float]
+    shown_fraction: float | None = None
+    """Of the models whose cases are shown; None where an earlier version concluded."""
     protocol: str = ""
     scaling: list[ScalingAxis] = []
 
@@ -128,6 +130,9 @@ class Curve:
     def unit(self, metric: str) -> str:
         return metric_unit(metric, self.head.unit)
 
+    def has_intervals(self, *metrics: str) -> bool:
+        return self.summary.filter(pl.col("metric").is_in(metrics))["low"].is_not_null().any()
+
     def scores(self, arm: str, metric: str) -> pl.DataFrame:
         """Rows of the summary for one line of the picture, few labels to many."""
         return self.summary.filter(pl.col("arm") == arm, pl.col("metric") == metric).sort("fraction")
@@ -169,7 +174,7 @@ def read_curve(folder: Path) -> Curve:
     ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
     now = read_recipe(folder / RECIPE)
     then = read_recipe(folder / CONCLUDED) or now
-    is_stale = any(not is_how(key) for key in changed_keys(then, now))
+    is_stale = bool(now) and any(not is_how(key) for key in changed_keys(then, now))
     return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy), then, examples, ranked,
                  read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
                  read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,

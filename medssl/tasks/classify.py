@@ -18,7 +18,7 @@ from torch import Tensor
 from medssl.config import Config as StrictConfig
 from medssl.models.encoder import Encoder
 from medssl.models.head import LinearHead
-from medssl.tasks.labels import UNCERTAIN, certain, label_table, one_class, require_one_class
+from medssl.tasks.labels import UNCERTAIN, certain, label_table, one_class, require_answers, require_one_class
 from medssl.tasks.task import Task
 from medssl.types import Features, Prediction, Views
 
@@ -162,11 +162,19 @@ class Classify(Task):
 
     @classmethod
     def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
+        require_answers(cases, config.labels)
         table = label_table(cases, config.labels)
         if config.kind == "single_label":
             require_one_class(cases, config.labels)
             table = one_class(table)
         return cases.filter(pl.Series(np.isfinite(table).any(axis=1), dtype=pl.Boolean))
+
+    @classmethod
+    def judgeable(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
+        """Not those that are uncertain alone."""
+        labelled = cls.labelled(config, cases)
+        known = np.isfinite(certain_truths(config, label_table(labelled, config.labels))).any(axis=1)
+        return labelled.filter(pl.Series(known, dtype=pl.Boolean))
 
     @classmethod
     def strata(cls, config: Config, cases: pl.DataFrame) -> list[str]:

@@ -27,6 +27,17 @@ def certain(table: np.ndarray) -> np.ndarray:
     return np.where(np.isin(table, (0, 1)), table, np.nan)
 
 
+def require_answers(cases: pl.DataFrame, names: tuple[str, ...]) -> None:
+    """ManifestError where a label is neither 1, 0, −1 nor blank."""
+    table = label_table(cases, names)
+    for row, column in zip(*np.nonzero(~np.isin(table, (1, 0, UNCERTAIN)) & ~np.isnan(table)), strict=True):
+        value, case_id = table[row, column], cases["case_id"][int(row)]
+        raise ManifestError(f"The label {names[column]!r} of case {case_id} is {value:g}", expected="1 (present), 0 "
+                            "(absent), −1 (uncertain) or blank", remedy="say what it means in the "
+                            f"card's labels.derived, as values: {{{value:g}: null}}; a quantity is for "
+                            "task.name=regress")
+
+
 def one_class(table: np.ndarray) -> np.ndarray:
     """(cases, L), a 1 and otherwise 0 in each case; all NaN where not exactly one label is 1, or one is uncertain."""
     positive = table == 1

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor
 
 from medssl.config import Config as StrictConfig
@@ -34,6 +35,12 @@ class Regress(Task):
         below: tuple[float, ...] = ()
         """Bounds in the label's unit: judged is then also how well predictions tell the cases below each from the
         others (AUROC). EchoNet-Dynamic has 35, 40 and 50 % of ejection fraction."""
+
+        @model_validator(mode="after")
+        def _bounds_are_distinct(self) -> Regress.Config:
+            if len({f"{bound:g}" for bound in self.below}) < len(self.below):  # as in the names of what is judged
+                raise ValueError(f"below {self.below} names one twice")
+            return self
 
     def __init__(self, config: Regress.Config, encoder: Encoder, regions: dict[str, list[int]]) -> None:
         super().__init__()
@@ -69,4 +76,6 @@ class Regress(Task):
     def strata(cls, config: Config, cases: pl.DataFrame) -> list[int]:
         """Quarters of the label's distribution."""
         values = label_table(cases, (config.label,))[:, 0]
+        if not len(values):
+            return []
         return np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values).tolist()

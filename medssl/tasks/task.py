@@ -63,8 +63,13 @@ class Task(nn.Module):
 
     @classmethod
     def labelled(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
-        """The cases that this task can learn from or be judged on."""
+        """The cases that this task can learn from."""
         raise NotImplementedError
+
+    @classmethod
+    def judgeable(cls, config: Config, cases: pl.DataFrame) -> pl.DataFrame:
+        """Those of the cases with a truth to be judged by; all that are labelled, for most tasks."""
+        return cls.labelled(config, cases)
 
     @classmethod
     def strata(cls, config: Config, cases: pl.DataFrame) -> list[Hashable]:

@@ -131,8 +131,13 @@ def _is_ours_unbegun(folder: Path) -> bool:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
+    """Empty where there is none; RunError where it is damaged."""
     path = folder / "provenance.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}", expected="what medssl wrote",
+                       remedy="copy it again from where the run was made, or give another --out") from None
 
 
 def read_recipe(folder: Path, kind: type[Config]) -> dict[str, Any]:

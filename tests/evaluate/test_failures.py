@@ -53,7 +53,7 @@ def test_a_finding_is_ranked_on_the_wrong_side_of_half_of_the_others():
     few = rows("a", "Edema", [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], fraction=0.1)
     counts = failures("classify", pl.concat([first, second, few]), ["a"]).counts
     assert counts.schema == COUNTS
-    assert counts.rows() == [("a", "Edema", "ranked too high", 0.5, 3.0), ("a", "Edema", "ranked too low", 0.5, 3.0)]
+    assert counts.rows() == [("a", "Edema", kind, 0.5, 3.0, 3.0) for kind in (FALSE_ALARM, MISSED)]
 
 
 def test_folds_have_scales_of_their_own_and_are_counted_together():
@@ -76,14 +76,22 @@ def test_a_finding_that_all_or_none_have_is_ranked_against_nobody():
     part = rows("a", "Edema", [1, 0], [0.1, 0.2])
     alike = pl.concat([rows("a", "Cyst", [1, 1], [0.1, 0.2]), rows("a", "Edema", [1, 1], [0.1, 0.2], fold=1)])
     counts = failures("classify", pl.concat([part, alike]), ["a"]).counts
-    assert counts.select("name", "failed", "cases").rows() == [("Edema", 1.0, 1.0)] * 2
+    assert counts.select("name", "failed", "cases", "patients").rows() == [
+        ("Cyst", 0.0, 0.0, 2.0), ("Edema", 1.0, 1.0, 1.0), ("Edema", 1.0, 1.0, 3.0)]
+
+
+def test_patients_are_counted_beside_their_cases():
+    part = rows("a", "Edema", [1, 1, 1, 0, 0], [0.1, 0.2, 0.3, 0.4, 0.5])
+    one = part.with_columns(patient_id=pl.when(target=1.0).then(pl.lit("p")).otherwise("patient_id"))
+    counts = failures("classify", one, ["a"]).counts
+    assert counts.select("kind", "cases", "patients").rows() == [(FALSE_ALARM, 2.0, 2.0), (MISSED, 3.0, 1.0)]
 
 
 def test_a_region_that_was_not_found_at_all_is_counted_and_distances_are_not():
     dice = [rows("a", "ET", [1, 1, 1], [0.0, 0.4, 0.0], seed=seed) for seed in (0, 1)]
     mm = rows("a", "hd95/ET", [0, 0, 0], [0.0, 0.0, 9.0])
     found = failures("segment", pl.concat([*dice, mm]), ["a"])
-    assert found.counts.rows() == [("a", "ET", "Dice of 0", 2.0, 3.0)]
+    assert found.counts.rows() == [("a", "ET", "Dice of 0", 2.0, 3.0, 3.0)]
     assert set(found.cases["name"]) == {"ET"}
     assert found.cases["case_id"].to_list() == ["0-0", "0-2", "0-1"]
 

@@ -244,13 +244,15 @@ def test_examples_show_the_fullest_slice_of_cases_of_any_size(tmp_path):
 def test_the_best_the_median_and_the_worst_case_are_kept_with_what_was_said_of_them(discs, tmp_path):
     data = open_data(discs)
     cases = data.training["case_id"].sort().head(11).to_list()
-    bright = pl.DataFrame({"case_id": cases, "name": "Bright", "target": [1.0] * 6 + [0.0] * 5,
+    bright = pl.DataFrame({"case_id": cases, "patient_id": cases, "name": "Bright", "target": [1.0] * 6 + [0.0] * 5,
                            "prediction": [0.9, 0.99, 0.8, 0.7, 0.65, 0.6, 0.42, 0.9, 0.44, 0.46, 0.48]})
-    rare = pl.DataFrame({"case_id": cases, "name": "Rare", "target": [1.0] * 4 + [0.0] * 7, "prediction": 0.5})
+    of_one = pl.col("case_id").is_in(cases[:5])
+    rare = bright.with_columns(name=pl.lit("Rare"), prediction=0.5, target=of_one.cast(pl.Float64),
+                               patient_id=pl.when(of_one).then(pl.lit(cases[0])).otherwise("patient_id"))
     Ranked(data, "classify").save(tmp_path / "arm.npz", pl.concat([bright, rare]))
     kept = np.load(tmp_path / "arm.npz")
     assert kept["told"].tolist() == ["Bright: 0.99, truth 1", "Bright: 0.60, truth 1", "Bright: 0.90, truth 0"], \
-        "and nothing of what only four have"
+        "and nothing of what one patient has"
     expected = [data.cache.array(cases[place])[0] for place in (1, 5, 7)]
     np.testing.assert_array_equal(kept["image"], np.stack(expected).astype(np.float16))
     radius = pl.DataFrame({"case_id": cases[:5], "name": "Radius", "target": [5.0, 6, 7, 4, 3],

@@ -350,9 +350,11 @@ def test_calibration_is_a_mean_over_the_findings_that_have_both_classes():
 def test_intervals_stay_inside_the_metrics_range_but_differences_are_not_cut():
     rng = stream("range")
     target = np.tile([0, 1], 20)
-    predictions = pl.concat([table("a", 1.0, seed, target, target + (0.2 + 0.4 * seed) * rng.normal(size=40))
-                             for seed in range(3)])
-    assert summary(resampled(predictions, Experiment("classify")), Experiment("classify"))["high"].max() == 1.0
+    predictions = pl.concat([table(arm, 1.0, seed, target, sign * (target + 0.4 * seed * rng.normal(size=40)))
+                             for seed in range(3) for arm, sign in (("a", 1), ("b", -1))])
+    found = analyse(predictions, Experiment("classify", {"a": "b"}))
+    assert (found.summary["high"].max(), found.summary["low"].min()) == (1.0, 0.0)
+    assert found.comparison.filter(metric="auroc")["high"][0] > 1.0
 
 
 # ---- comparison
@@ -422,6 +424,8 @@ def test_subgroups_are_scored_and_compared_apart():
     assert differences.columns == ["attr.view", *COMPARISON]
     found = scores.filter(metric="auroc", arm="a")
     assert found["attr.view"].to_list() == ["AP", "PA"], "four lateral views might tell who they are"
+    assert scores.filter(pl.col("attr.view") == "others").to_dicts() == [
+        {"attr.view": "others", **dict.fromkeys(SUMMARY)}], "but that they are there is said"
     assert found["mean"].to_list()[0] < 0.8 < found["mean"].to_list()[1]
     assert found["test_cases"].to_list() == [40, 40]
     apart = {group: differences.filter(pl.col("attr.view") == group, metric="auroc").row(0, named=True)
@@ -430,7 +434,8 @@ def test_subgroups_are_scored_and_compared_apart():
     means = scores.filter(pl.col("attr.view") == "PA", metric="auroc").sort("arm")["mean"]
     assert apart["PA"]["difference"] == pytest.approx(means[0] - means[1])
     unknown = predictions.with_columns(pl.when(pl.col("attr.view") == "PA").then("attr.view").alias("attr.view"))
-    assert in_subgroups(unknown, experiment, "attr.view")[0]["attr.view"].unique().sort().to_list() == ["PA", "missing"]
+    named = in_subgroups(unknown, experiment, "attr.view")[0].drop_nulls("metric")["attr.view"]
+    assert named.unique().sort().to_list() == ["PA", "missing"]
     with pytest.raises(RunError, match=r"no column 'attr.age'.*attr.view"):
         in_subgroups(predictions, experiment, "attr.age")
 

@@ -71,7 +71,7 @@ def test_harm_is_told():
         ((0.2, 0.001, (math.inf, 4.0, math.inf)),
          "from scratch did not reach with 20× as many (label multiplier more than 20×, interval 4× to more than 20×)"),
         ((0.02, 0.001, (1.0, 1.0, 3.2)),
-         "0.02 (95 % interval −0.01 to 0.05) better than the same network from scratch, whose curve is so flat there"),
+         "0.020 (95 % interval −0.010 to 0.050) better than the same network from scratch, whose curve is so flat"),
         ((0.1, 0.001, (3.0, 1.0, 3.4)), "with 3× as many (interval at most 1× to 3.4×)"),
     ],
 )

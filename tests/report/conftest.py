@@ -82,7 +82,7 @@ def write_pretrain(folder: Path) -> None:
                       "feature_std": 0.9 - 0.5 * math.exp(-step / 500) + noise / 4,
                       "effective_rank": 60 - 45 * math.exp(-step / 1200) + 20 * noise})
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    (folder / "model.json").write_text("{}")
+    (folder / "model.json").write_text('{"format": 1}')
     (folder / "provenance.json").write_text(json.dumps({"revision": "0123abc", "seed": 0, "seconds": 1143}))
     (folder / "recipe.yaml").write_text("objective:\n  name: mae\n")
     images = np.stack([_chest(stream(0, "test", "picture", case)) for case in range(3)])

@@ -18,7 +18,7 @@ from medssl.data.source import DataConfig
 from medssl.errors import RunError
 from medssl.evaluate import single
 from medssl.evaluate.by_group import scores_by_group
-from medssl.evaluate.failures import CASES, UNCHOSEN
+from medssl.evaluate.failures import CASES, FALSE_ALARM, MISSED, UNCHOSEN
 from medssl.evaluate.ood import strangers
 from medssl.evaluate.robustness import robustness_run
 from medssl.evaluate.single import evaluate_elsewhere, evaluate_run
@@ -194,7 +194,7 @@ def test_failures_of_a_curve_are_listed_by_arm(make_curve, tmp_path):
     before = Page(report_runs([folder], tmp_path / "page.html", "A page"))
     assert "Failures" not in before.text, "of an earlier version's curve"
     pl.DataFrame({"arm": ["mae", "scratch"], "name": "Edema", "kind": "ranked too low", "failed": [2.5, 4.0],
-                  "cases": 31.0}).write_parquet(folder / "failure_counts.parquet")
+                  "cases": 31.0, "patients": 29.0}).write_parquet(folder / "failure_counts.parquet")
     pl.DataFrame({"arm": "mae", "case_id": "case7", "score": [-3.25, -3.25], "name": ["Cardiomegaly", "Edema"],
                   "target": [0.0, 1.0], "prediction": [0.25, 0.011]}).write_parquet(folder / "failure_cases.parquet")
     pl.DataFrame({"arm": ["mae"], "lr": [0.003], "what": UNCHOSEN, "points": [4]}).write_parquet(
@@ -206,19 +206,48 @@ def test_failures_of_a_curve_are_listed_by_arm(make_curve, tmp_path):
     assert "4 of the points could choose none and took the budget's" in page.text, "in CLAIM's checklist"
 
 
-def test_a_finding_that_few_have_is_not_counted(make_curve, tmp_path):
-    folder = make_curve()
-    pl.DataFrame({"arm": "mae", "name": ["Cyst", "Cyst", "Edema", "Edema"],
-                  "kind": ["ranked too high", "ranked too low"] * 2, "failed": [7.25, 2.75, 8.5, 3.5],
-                  "cases": [31.0, 4.0, 20.0, 15.0]}).write_parquet(folder / "failure_counts.parquet")
+def write_failures(folder: Path, counts: list[tuple]) -> None:
+    """Of the arm mae; counts: name, kind, failed, cases and patients. The one case has a cyst and an oedema."""
+    columns = ["name", "kind", "failed", "cases", "patients"]
+    table = pl.DataFrame(counts, schema=columns, orient="row").select(pl.lit("mae").alias("arm"), pl.all())
+    table.write_parquet(folder / "failure_counts.parquet")
     pl.DataFrame({"arm": "mae", "case_id": "case7", "score": -3.0, "name": ["Cyst", "Edema"], "target": 1.0,
                   "prediction": 0.25}, schema=CASES).write_parquet(folder / "failure_cases.parquet")
+
+
+def test_a_finding_that_few_patients_have_is_not_counted(make_curve, tmp_path):
+    folder = make_curve()
+    write_failures(folder, [("Cyst", FALSE_ALARM, 7.25, 31.0, 29.0), ("Cyst", MISSED, 2.75, 6.0, 4.0),
+                            ("Edema", FALSE_ALARM, 8.5, 20.0, 19.0), ("Edema", MISSED, 3.5, 15.0, 14.0)])
     page = Page(report_runs([folder], tmp_path / "page.html"))
     shown = {value for value, _ in page.data}
     assert {8.5, 3.5} <= shown
     assert not {7.25, 2.75} & shown
     assert "case7 −3.00 Edema 0.25, truth 1" in page.text
     assert "of 20" not in page.text, "the size of a class, by which another's could be reckoned"
+
+
+def test_a_finding_that_a_few_have_and_nobody_lacks_is_not_told(make_curve, tmp_path):
+    folder = make_curve()
+    write_failures(folder, [("Cyst", MISSED, 0.0, 0.0, 3.0), ("Edema", FALSE_ALARM, 8.5, 20.0, 19.0),
+                            ("Edema", MISSED, 3.5, 15.0, 14.0)])
+    page = Page(report_runs([folder], tmp_path / "page.html"))
+    assert "Cyst" not in page.text
+    assert "case7 −3.00 Edema 0.25, truth 1" in page.text
+
+
+def test_a_group_that_is_too_small_is_named_and_no_size_is_told(make_curve, tmp_path):
+    folder = make_curve()
+    summary = pl.read_parquet(folder / "summary.parquet").with_columns(test_patients=pl.lit(117, pl.Int64))
+    groups = [summary.select(pl.lit("M").alias("attr.sex"), pl.all())]
+    groups[0].write_parquet(folder / "subgroups.parquet")
+    assert "sex M (117 test patients" in Page(report_runs([folder], tmp_path / "page.html")).text
+    none = {name: pl.lit(None, kind) for name, kind in summary.schema.items()}
+    groups.append(groups[0].head(1).with_columns(pl.lit("X").alias("attr.sex"), **none))
+    pl.concat(groups).write_parquet(folder / "subgroups.parquet")
+    page = Page(report_runs([folder], tmp_path / "page.html"))
+    assert "sex X (fewer than 5 patients) not judged" in page.text
+    assert "117 test" not in page.text
 
 
 def test_a_curve_whose_recipe_was_changed_and_not_done_says_so(make_curve, tmp_path):
@@ -229,3 +258,46 @@ def test_a_curve_whose_recipe_was_changed_and_not_done_says_so(make_curve, tmp_p
         page = Page(report_runs([folder], tmp_path / "page.html"))
         assert (told in page.text) == is_stale
         assert "seeds: 2" in page.text, "the recipe that the tables are of"
+
+
+def test_a_curve_whose_recipe_is_gone_is_not_said_to_have_changed(make_curve, tmp_path):
+    folder = make_curve()
+    (folder / "concluded.yaml").write_text("seeds: 2\n")
+    (folder / "recipe.yaml").unlink()
+    assert "asks for something else" not in Page(report_runs([folder], tmp_path / "page.html")).text
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "curve.json is not JSON"), ("{}", "curve.json does not fit at")])
+def test_a_damaged_head_is_named(make_curve, make_pretrain, tmp_path, content, said):
+    folder = make_curve()
+    shutil.copytree(make_pretrain(), folder / "pretrain/mae-k0")
+    (folder / "curve.json").write_text(content)
+    with pytest.raises(RunError, match=said):
+        report_runs([folder], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "model.json is not JSON"), ("{}", "is not of format 1")])
+def test_a_damaged_model_is_named_and_no_pretraining(judged, tmp_path, content, said):
+    (judged / "model.json").write_text(content)
+    with pytest.raises(RunError, match=said):
+        report_runs([judged], tmp_path / "page.html")
+
+
+def test_a_run_without_provenance_has_its_page_and_a_damaged_one_is_named(judged, tmp_path):
+    path = judged / "provenance.json"
+    path.write_text("{")
+    with pytest.raises(RunError, match="provenance.json is not JSON"):
+        report_runs([judged], tmp_path / "page.html")
+    path.unlink()
+    assert "On its own set" in Page(report_runs([judged], tmp_path / "page.html")).text
+
+
+def test_where_nothing_has_an_interval_the_page_speaks_of_none(make_curve, tmp_path):
+    folder = make_curve()
+    bare = [pl.lit(None, pl.Float64).alias(name) for name in ("low", "high")]
+    for table in ("summary", "comparison"):
+        pl.read_parquet(folder / f"{table}.parquet").with_columns(bare).write_parquet(folder / f"{table}.parquet")
+    page = Page(report_runs([folder], tmp_path / "page.html"))
+    assert "Bars are" not in page.text
+    assert "none of the mean AUROC, for the reason that the verdict gives" in page.text
+    assert "(no interval)" in page.text
