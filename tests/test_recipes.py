@@ -245,3 +245,10 @@ def test_an_arms_pretraining_is_exchanged_for_any_recipe_by_its_path(tmp_path: P
     for given, title in (("mine.yaml", "mine"), ("pipelines/chexpert/mae.yaml", "MAE on CheXpert")):
         config = load_recipe("pipelines/nih_cxr/curve.yaml", "curve", [f"arms.simclr.pretrain={given}"])
         assert config.arms["simclr"].pretrain.title == title
+
+
+def test_a_curves_cases_are_those_of_its_pretraining_too():
+    for where in ({}, {"view": ["PA"]}):
+        config = load_recipe(PIPELINES / "phantom_xray/curve.yaml", "curve", [f"data.where={where}"])
+        assert config.data.where == where
+        assert config.arms["simsiam"].pretrain.data.where == where

@@ -20,12 +20,15 @@ from medssl.config import validate
 from medssl.data.prepare import Cache, prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, ManifestError, RunError
+from medssl.evaluate import finetuned
+from medssl.evaluate.choice import Choice
 from medssl.evaluate.conclude import conclude
 from medssl.evaluate.curve import Curve, CurveConfig
 from medssl.evaluate.growth import may_change
 from medssl.evaluate.points import run_curve
 from medssl.models.cnn import ResNetEncoder
-from medssl.report.pages import report_runs
+from medssl.report import pages
+from medssl.report.pages import curve_with_report, report_runs
 from medssl.train.pretrain import PretrainConfig, pretrain
 from medssl.train.run import patient_digest
 
@@ -135,6 +138,47 @@ def test_a_lost_point_alone_is_done_again(done, discs):
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"points/scratch/k0-f0.25-s1.json", "points/scratch/k0-f0.25-s1.parquet"}
     assert table(done, "predictions").equals(predictions)
+
+
+@pytest.mark.parametrize("ending", ["json", "parquet"])
+def test_a_damaged_point_is_named_and_what_its_remedy_says_helps(done, discs, tmp_path, ending):
+    again = shutil.copytree(done, tmp_path / "again")
+    path = again / "points/scratch/k0-f0.25-s1"
+    damaged = path.with_name(f"{path.name}.{ending}")
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(RunError, match=r"point scratch/k0-f0.25-s1 is damaged.*delete .*k0-f0.25-s1.json and run"):
+        run_curve(recipe(discs), again, 1, quiet)
+    path.with_name(f"{path.name}.json").unlink()
+    run_curve(recipe(discs), again, 1, quiet)
+    assert table(again, "summary").equals(table(done, "summary"))
+
+
+def test_a_point_that_predicted_no_number_is_named(done, discs, tmp_path):
+    again = shutil.copytree(done, tmp_path / "again")
+    path = again / "points/scratch/k0-f0.25-s1.parquet"
+    pl.read_parquet(path).with_columns(prediction=np.nan).write_parquet(path)
+    with pytest.raises(RunError, match=r"Arm 'scratch' at 25 % of the labels, seed 1, fold 0.*remove that point"):
+        conclude(Curve(recipe(discs), again))
+    assert table(again, "summary").equals(table(done, "summary")), "nothing is written before all is reckoned"
+
+
+def test_the_protocol_counts_the_labelled_and_says_what_was_done(done, discs, tmp_path):
+    said = json.loads((done / "curve.json").read_text())["protocol"]
+    assert said.startswith("discs: 24 labelled training patients, judged on 12 of the test split; 2 draws")
+    assert "every finetuned arm 8 steps of 8" in said
+    manifest = open_data(discs).manifest
+    few = pl.when(pl.col("patient_id").is_in(sorted(set(manifest.cases["patient_id"]))[::2])).then("label.Bright")
+    path = tmp_path / "few.parquet"
+    replace(manifest, cases=manifest.cases.with_columns(few.alias("label.Bright"))).save(path)
+    config = recipe(discs.model_copy(update={"manifest": path}), arms={"pixels": {"how": "pixels"}},
+                    task={"name": "classify", "labels": ["Bright"]}, fractions=[1.0],
+                    protocol={"name": "cross_validation", "folds": 2})
+    run_curve(config, tmp_path / "few", 1, quiet)
+    said = json.loads((tmp_path / "few/curve.json").read_text())["protocol"]
+    labelled = manifest.cases.filter(few.is_not_null(), pl.col("split") == "train")["patient_id"].n_unique()
+    assert said == (f"discs: 2-fold cross-validation by patient over {labelled} labelled training patients; the test "
+                    "split stayed unopened; 2 draws of the labelled patients.")
+    assert 0 < labelled < 24
 
 
 @pytest.mark.parametrize(("changes", "key"), [
@@ -306,6 +350,27 @@ def test_other_tasks_on_pictures(discs, tmp_path, task):
         assert examples["truth"].max() == 1
         assert examples["regions"].tolist() == ["disc"]
         assert set(table(tmp_path, "predictions")["target"]) == {1.0}
+
+
+def test_no_distances_are_measured_where_a_rate_is_chosen(discs, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(finetuned, "choose_lr", lambda choice, task, cases, seed, attempt: measured.append(
+        attempt(cases.head(6), cases.tail(4), 0.01)["name"].to_list()) or Choice(0.01, {}))
+    arms = {"scratch": {"encoder": SMALL["encoder"]}}
+    run_curve(recipe(discs, task={"name": "segment"}, arms=arms, fractions=[1.0], seeds=1, subgroup=None,
+                     train={**SMALL["train"], "steps": 2}, choice={"lrs": [0.01, 0.1]}), tmp_path, 1, quiet)
+    assert measured == [["disc"] * 4]
+
+
+def test_a_pretraining_that_cannot_be_drawn_costs_no_verdict(discs, tmp_path, caplog, monkeypatch):
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("last.ckpt")
+
+    monkeypatch.setattr(pages, "draw_pretraining", gone)
+    config = recipe(discs, arms={name: recipe(discs).model_dump()["arms"][name] for name in ("ssl", "scratch")})
+    assert curve_with_report(config, tmp_path, 1)
+    assert "no pictures of the pretraining ssl-k0: last.ckpt" in caplog.text
+    assert (tmp_path / "report.html").is_file()
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

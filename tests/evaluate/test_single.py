@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from PIL import Image
 from small_sets import SMALL, write_discs
 
 from medssl.accounts import print_scores
+from medssl.data.manifest import Manifest
 from medssl.data.prepare import prepare
 from medssl.data.source import DataConfig, open_data
 from medssl.errors import ConfigError, LeakageError, RunError
 from medssl.evaluate.calibrate import at_temperature, fit_temperature
 from medssl.evaluate.scoring import with_intervals
-from medssl.evaluate.single import evaluate_run, predict_run, probe_run
+from medssl.evaluate.single import evaluate_elsewhere, evaluate_run, predict_run, probe_run
 from medssl.metrics.classify import auroc, ece
 from medssl.report.reliability import draw_reliability
 from medssl.train.finetune import FinetuneConfig, finetune
@@ -53,7 +56,9 @@ def test_a_run_is_judged_on_a_split_with_intervals_over_its_patients(tuned, disc
 def test_probabilities_are_calibrated_on_the_validation_split_alone(tuned, discs, tmp_path):
     rows = {row["metric"]: row["mean"] for row in evaluate_run(tuned, "test", ["train.precision=float32"]).scores}
     (scaled,) = (name for name in rows if name.startswith("ece at temperature "))
-    temperature = float(scaled.rpartition(" ")[2])
+    value, patients = re.fullmatch(r"ece at temperature ([\d.]+) from (\d+) patients", scaled).groups()
+    temperature, held_out = float(value), open_data(discs).cases.filter(pl.col("split") == "validation")
+    assert int(patients) == held_out["patient_id"].n_unique()
     predictions = pl.read_parquet(tuned / "predictions.parquet")
     expected = at_temperature(predictions["prediction"].to_numpy(), temperature)
     np.testing.assert_allclose(predictions["calibrated"], expected, atol=5e-3)
@@ -83,9 +88,39 @@ def test_what_a_judgement_was_of_lies_beside_it_and_goes_with_it(tuned, caplog):
         assert "from now on" not in caplog.text, "the same again replaces nothing"
         assert groups.exists()
         evaluate_run(tuned, "validation", [])
-    assert "predictions.parquet was of split test (12 patients), and is of split validation" in caplog.text
-    assert not groups.exists(), "a table by groups of what was replaced"
-    assert account()["split"] == "validation"
+        assert "predictions.parquet was of split test (12 patients), and is of split validation" in caplog.text
+        assert "by_view.parquet went with the predictions before" in caplog.text
+        assert not groups.exists(), "a table by groups of what was replaced"
+        assert account()["split"] == "validation"
+        groups.write_bytes(b"")
+        evaluate_run(tuned, "validation", ["data.where={view: [A]}"])
+        assert "was of where any (4 patients), and is of where view A from now on" in caplog.text
+        assert not groups.exists()
+        assert account()["where"] == "view A"
+        groups.write_bytes(b"")
+        evaluate_run(tuned, "validation", ["data.where={view: [A]}", "data.box.judged=2"])
+        assert not groups.exists(), "another crop of the same cases"
+
+
+def test_what_a_set_calls_the_labels_is_of_the_judgement(tuned, discs, tmp_path):
+    other = write_discs(tmp_path / "Study #2: [old]", salt="other")
+    prepare(Manifest.load(other.manifest), discs.cache, discs.prepare, workers=0)
+    folder = evaluate_elsewhere(tuned, other.manifest, "all", {}, []).folder
+    groups = folder / "by_view.parquet"
+    groups.write_bytes(b"")
+    evaluate_elsewhere(tuned, other.manifest, "all", {}, [])
+    assert groups.exists(), "the same again"
+    evaluate_elsewhere(tuned, other.manifest, "all", {"Bright": "Vague"}, [])
+    assert json.loads((folder / "predictions.json").read_text())["names"] == {"Bright": "Vague"}
+    assert not groups.exists()
+    shutil.rmtree(tuned / "transfer")
+
+
+def test_a_damaged_account_hinders_no_judgement(tuned):
+    evaluate_run(tuned, "test", [])
+    (tuned / "predictions.json").write_text("{")
+    evaluate_run(tuned, "test", [])
+    assert json.loads((tuned / "predictions.json").read_text())["split"] == "test"
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,11 @@ def test_the_ends_of_the_curve_are_told_as_bounds(row, words):
     assert words in verdict(EXPERIMENT, points(ARMS), compared(row, NONE, NONE))[0]
 
 
+def test_a_small_gain_is_not_rounded_to_none():
+    line = verdict(EXPERIMENT, points(ARMS), compared(NONE, NONE, (0.004, 0.01, (math.inf, 1.0, math.inf))))[0]
+    assert "0.004 (95 % interval" in line
+
+
 def test_with_all_labels_a_gain_saves_none():
     line = verdict(EXPERIMENT, points(ARMS), compared(NONE, NONE, (0.05, 0.01, (math.inf, 1.0, math.inf))))[0]
     assert line.startswith("With all the labels (340 patients), the SimSiam encoder reached AUROC 0.81")

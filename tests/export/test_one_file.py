@@ -195,6 +195,18 @@ def test_it_is_judged_elsewhere_as_its_run_is(runs, files, discs, tmp_path):
         evaluate_elsewhere(files["classify"], discs.manifest, "train", {}, overrides)
 
 
+def test_what_is_found_of_a_file_is_left_beside_it(runs, files, discs, medssl, tmp_path):
+    new = write_discs(tmp_path / "new", salt="new")
+    own = [f"data.manifest={discs.manifest}", f"data.cache={discs.cache}"]
+    ours = files["classify"].parent / "classify_judged"
+    for source in (files["classify"], runs["classify"]):
+        medssl("robustness", source, *own)
+        medssl("ood", source, new.manifest, *own)
+    for name in ("robustness.parquet", "ood/discs.parquet"):
+        assert pl.read_parquet(ours / name).equals(pl.read_parquet(runs["classify"] / name))
+    assert (ours / "robustness.png").is_file()
+
+
 def test_its_encoder_is_the_runs(runs, files):
     image = torch.rand(2, 1, 24, 24)
     ours, theirs = (load_encoder(source) for source in (files["pretrain"], runs["pretrain"]))

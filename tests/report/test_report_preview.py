@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,14 @@ def test_a_run_is_drawn_with_the_network_that_it_started_from(discs, tmp_path): 
     again = PretrainConfig.model_validate({**SMALL, "data": discs, "encoder": None, "init": run})
     preview.draw_pretraining(pretrain(again, tmp_path / "again"), again, open_data(discs))
     assert {path.name for path in (tmp_path / "again/pictures").iterdir()} == {"views.png", "reconstruction.png"}
+
+
+def test_what_reconstructs_nothing_needs_no_checkpoint(discs, tmp_path):  # noqa: F811
+    config = PretrainConfig.model_validate({**SMALL, "data": discs, "objective": {"name": "simsiam"}})
+    run = pretrain(config, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    preview.draw_pretraining(run, config, open_data(discs))
+    assert [path.name for path in (run / "pictures").iterdir()] == ["views.png"]
 
 
 def test_the_picture_is_a_grid_with_a_row_a_transform(tmp_path):

@@ -165,6 +165,18 @@ def test_labelled_cases_and_their_strata():
     assert Classify.strata(config, cases()) == ["100", "001", "000", "000"]
 
 
+def test_cases_that_are_uncertain_alone_are_learnt_from_and_not_judged():
+    config, known = Classify.Config(labels=LABELS), classes("u..", "u1.", "uuu", "...")
+    assert Classify.labelled(config, known)["case_id"].to_list() == ["c0", "c1", "c2"]
+    assert Classify.judgeable(config, known)["case_id"].to_list() == ["c1"]
+
+
+def test_a_label_that_is_no_answer_is_named():
+    wrong = classes("100", "0.1").with_columns(pl.Series("label.Fracture", [0.0, 9.0]))
+    with pytest.raises(ManifestError, match="'Fracture' of case c1 is 9.*blank.*values: {9: null}"):
+        Classify.labelled(Classify.Config(labels=LABELS), wrong)
+
+
 def test_an_unknown_label_names_the_known_ones():
     with pytest.raises(ManifestError, match="no label 'Oedema'.*Edema, Pneumonia, Fracture"):
         Classify.labelled(Classify.Config(labels=("Oedema",)), cases())

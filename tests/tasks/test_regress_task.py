@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 
 from medssl.models import build_encoder
 from medssl.models.cnn import UNetEncoder
@@ -70,3 +71,9 @@ def test_judge_labelled_and_strata():
     strata = Regress.strata(CONFIG, cases([float(n) for n in range(40)]))
     assert [strata.count(quarter) for quarter in range(4)] == [10, 10, 10, 10]
     assert strata == sorted(strata)
+    assert Regress.strata(CONFIG, cases([])) == []
+
+
+def test_a_bound_is_given_once():
+    with pytest.raises(ValidationError, match="names one twice"):
+        Regress.Config(label="EF", below=(40, 40.0))
