@@ -67,7 +67,8 @@ class ArmConfig(Config):
     init: Path | None = None
     """A finished pretraining run, or a local file of foreign weights."""
     pretrain: PretrainConfig | None = None
-    """A pretraining recipe (in YAML its path, or {extends: path} and changes), run on each fold's training patients."""
+    """A pretraining recipe (in YAML its path, or {extends: path} and changes), run on each fold's training patients.
+    Its manifest, cache and `data.where` are the curve's."""
     once: bool = False
     """Pretrained once a fold, however often `pretrainings` has the others; its intervals cover no second time."""
     weights_of: str | None = None

@@ -80,7 +80,7 @@ class PretrainPart:
 
 
 def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Sequence[Path] = (),
-                 extra_provenance: dict[str, Any] | None = None, finetuned: Sequence[Path] = ()) -> Path:
+                 finetuned: Sequence[Path] = ()) -> Path:
     """Writes one page about these runs and returns its path.
 
     Args:
@@ -89,7 +89,6 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
         curves: curve folders, in the order of the page.
         pretrains: finished pretrain run folders.
         finetuned: finished finetuning runs, or folders of judgements beside one-file models.
-        extra_provenance: facts about the report as a whole (machine, wall time, command), shown with the rest.
 
     Raises:
         RunError: a folder lacks a table the page needs, or the table does not fit.
@@ -104,7 +103,7 @@ def write_report(out: Path, title: str, curves: Sequence[Path], pretrains: Seque
         curves=[_curve_part(curve, f"curve-{index}") for index, curve in enumerate(read_curves, 1)],
         models=[finetuned_part(model, f"model-{index}") for index, model in enumerate(read_models, 1)],
         pretrains=[_pretrain_part(run, f"pretrain-{index}") for index, run in enumerate(read_runs, 1)],
-        provenance=_provenance(read_curves, read_models, read_runs, extra_provenance),
+        provenance=_provenance(read_curves, read_models, read_runs),
         recipes=[(name, yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True))
                  for name, recipe in [(curve.head.title, curve.recipe) for curve in read_curves]
                  + [(run.name, run.recipe) for run in [*read_models, *read_runs]] if recipe],
@@ -235,9 +234,8 @@ def _without_folders(recipe: Any) -> Any:
     return words.without_folders(recipe) if isinstance(recipe, str) else recipe
 
 
-def _provenance(curves: Sequence[Curve], models: Sequence[Finetuned], runs: Sequence[Pretrain],
-                extra: dict[str, Any] | None) -> list[Table]:
-    tables = [provenance_table("This report", {**(extra or {}), "medssl": __version__})]
+def _provenance(curves: Sequence[Curve], models: Sequence[Finetuned], runs: Sequence[Pretrain]) -> list[Table]:
+    tables = [provenance_table("This report", {"medssl": __version__})]
     tables += [provenance_table(f"Curve: {curve.head.title}", curve.provenance) for curve in curves]
     tables += [provenance_table(f"Finetuning: {model.name}", model.provenance) for model in models if model.provenance]
     return tables + [provenance_table(f"Pretraining: {run.name}", run.provenance) for run in runs]

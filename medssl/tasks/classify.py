@@ -183,6 +183,13 @@ class Classify(Task):
         return ["".join("1" if p else "0" for p in row) for row in positive]
 
 
+def one_sided(config: Classify.Config, cases: pl.DataFrame) -> list[str]:
+    """Labels of which these cases are all present or all absent, as they are learnt from, or nothing is known."""
+    truths = learnt_truths(config, label_table(cases, config.labels))
+    return [name for name, column in zip(config.labels, truths.T, strict=True)
+            if len(np.unique(column[np.isfinite(column)])) < 2]
+
+
 def certain_truths(config: Classify.Config, table: np.ndarray) -> np.ndarray:
     """What raw labels (cases, L) are judged by: 0 and 1, and NaN where the truth is not certain."""
     return one_class(table) if config.kind == "single_label" else certain(table)

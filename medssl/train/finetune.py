@@ -22,6 +22,7 @@ from medssl.models import EncoderConfig
 from medssl.models.start import open_start
 from medssl.rng import torch_seed
 from medssl.tasks import TASKS, LabelledModel, TaskConfig
+from medssl.tasks.classify import one_sided
 from medssl.train.build import labelled_model, refuse_seen, start_model, tell_account, with_origin
 from medssl.train.features import mean_over_boxes
 from medssl.train.launch import World, launch
@@ -90,6 +91,9 @@ def finetune(
             account = start_model(model, start, data, config.decoder)
             world.first(lambda: tell_account(start, account, out))
         cases = labelled.filter(pl.col("patient_id").is_in(patients))
+        if config.task.name == "classify" and (same := one_sided(config.task, cases)) and world.is_first:
+            log.warning(f"of the {len(cases)} cases that are learnt from, those with a certain label of "
+                        f"{', '.join(same)} are all on one side: nothing can be learnt of that")
         fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, config.tuning, out,
                               progress, world)
         description = model_description(data, config.augment, patients) | {

@@ -173,16 +173,28 @@ def test_label_multiplier_words(make_curve, pages):
     assert "nan" not in page.text.lower().split()
 
 
+def add_provenance(folder: Path, **facts: object) -> None:
+    path = folder / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
 def test_absolute_folders_stay_off_the_page(make_curve, pages):
     """The recipe of the fixture names a folder after a person."""
-    page = pages(make_curve("classify"), extra_provenance={"host_file": "/mnt/Smith^John/scan.yaml"})
+    folder = make_curve("classify")
+    add_provenance(folder, host_file="/mnt/Smith^John/scan.yaml", host_files=["/mnt/Smith^John/a.dcm"],
+                   went_on=[{"at": "2026-11-29", "with": ["seeds"]}, {"at": "2026-11-30", "from": "/mnt/Smith^John/b"}])
+    page = pages(folder)
+    assert "went_on.1.with seeds" in page.text
+    assert "went_on.2.from b" in page.text
     assert "Smith" not in page.source
     assert "scan.yaml" in page.text
     assert "init: mae" in page.text
 
 
 def test_provenance_is_shown(make_curve, make_pretrain, pages):
-    page = pages(make_curve("classify"), pretrains=[make_pretrain()], extra_provenance={"wall_seconds": 12.34})
+    folder = make_curve("classify")
+    add_provenance(folder, wall_seconds=12.34)
+    page = pages(folder, pretrains=[make_pretrain()])
     for fact in ("versions.torch", "2.13.0", "manifest_digest", "9f86d081884c", "0, 1, 2, 3, 4", "1 h 13 min", "12.3 s",
                  "Pretraining: mae-run"):
         assert fact in page.text

@@ -15,6 +15,7 @@ from medssl.models import build_encoder
 from medssl.models.cnn import UNetEncoder
 from medssl.rng import stream
 from medssl.tasks import Classify, LabelledModel, build_task
+from medssl.tasks.classify import one_sided
 from medssl.types import Features, Views
 
 LABELS = ("Edema", "Pneumonia", "Fracture")
@@ -169,6 +170,12 @@ def test_cases_that_are_uncertain_alone_are_learnt_from_and_not_judged():
     config, known = Classify.Config(labels=LABELS), classes("u..", "u1.", "uuu", "...")
     assert Classify.labelled(config, known)["case_id"].to_list() == ["c0", "c1", "c2"]
     assert Classify.judgeable(config, known)["case_id"].to_list() == ["c1"]
+
+
+def test_labels_of_which_all_are_on_one_side_are_found():
+    assert one_sided(Classify.Config(labels=LABELS), classes("1u0", "0u0", "1..")) == ["Pneumonia", "Fracture"]
+    ones = Classify.Config(labels=LABELS, uncertain="ones")
+    assert one_sided(ones, classes("1u0", "000", "1.1")) == []
 
 
 def test_a_label_that_is_no_answer_is_named():
