@@ -74,7 +74,7 @@ def robustness_run(run: Path, split: str, overrides: list[str],
     counted = pl.DataFrame({"patient_id": rows.patient, "case_id": rows.case})
     table = degradations(config.task.name, rows, predictions, used).with_columns(
         split=pl.lit(split), patients=pl.lit(counted["patient_id"].n_unique(), pl.Int64))
-    leave(judged_folder(run) / "robustness.parquet", table, counted, data, split, model.task.config, _in_short(table))
+    leave(judged_folder(run) / "robustness.parquet", table, counted, data, split, config.task, _in_short(table))
     return Robustness(table, left_out)
 
 

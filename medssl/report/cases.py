@@ -24,7 +24,7 @@ def segmented_picture(arms: Mapping[str, Examples], labels: Mapping[str, str], j
     first = next(iter(arms.values()))
     shown = {arm: each for arm, each in arms.items() if each.image.shape == first.image.shape}
     whose = "its" if ONE in arms else "each arm's"
-    caption = f"Segmentations of test cases{where}: {whose} contours in colour, the reference standard in white."
+    caption = f"Segmentations of judged cases{where}: {whose} contours in colour, the reference standard in white."
     called: list[str] = []
     if judge in shown and shown[judge].score is not None:
         chosen = shown[judge].ranked
@@ -41,7 +41,7 @@ def segmented_picture(arms: Mapping[str, Examples], labels: Mapping[str, str], j
 def ranked_picture(arms: Mapping[str, Ranked], labels: Mapping[str, str], where: str = "") -> Picture:
     """A row an arm; labels and where as `segmented_picture` has them."""
     who = "it" if ONE in arms else "each arm"
-    caption = (f"Test cases that {who} judged best, at the median, and worst{where}: their middle slice or frame, what "
+    caption = (f"Cases that {who} judged best, at the median, and worst{where}: their middle slice or frame, what "
                "was predicted, and the truth.")
     told = "; ".join(f"{', '.join(filter(None, (labels[arm], rank)))}: {text}" for arm, shown in arms.items()
                      for rank, text in zip(RANKS, shown.told, strict=True)).replace("\n", ", ")

@@ -113,9 +113,9 @@ def read_finetuned(folder: Path) -> Finetuned:
         recipe=read_recipe(folder / RECIPE))
 
 
-def read_failures(folder: Path) -> Failures | None:
+def read_failures(folder: Path, remedy: str) -> Failures | None:
     """None of what an earlier version judged."""
-    counts, cases, rates = (read_optional(folder / f"{name}.parquet", tuple(columns), REMEDY)
+    counts, cases, rates = (read_optional(folder / f"{name}.parquet", tuple(columns), remedy)
                             for name, columns in TABLES.items())
     return None if counts is None or cases is None else Failures(counts, cases, rates)
 
@@ -126,7 +126,7 @@ def _judgement(folder: Path, name: str) -> Judgement:
     path = folder / EXAMPLES
     examples = read_examples(path, REMEDY) if path.is_file() else None
     return Judgement(_account(folder / "predictions.json"), name, groups, _bytes(folder / "reliability.png"),
-                     read_failures(folder), _agreement(folder), examples)
+                     read_failures(folder, REMEDY), _agreement(folder), examples)
 
 
 def _agreement(folder: Path) -> Agreement | None:

@@ -178,7 +178,7 @@ def read_curve(folder: Path) -> Curve:
     return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy), then, examples, ranked,
                  read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
                  read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
-                 _read_agreement(folder, remedy), read_failures(folder), read_study(folder), is_stale)
+                 _read_agreement(folder, remedy), read_failures(folder, remedy), read_study(folder), is_stale)
 
 
 def read_pretrain(folder: Path) -> Pretrain:
