@@ -44,13 +44,13 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
     """Of the largest fraction's models.
 
     A count is the mean over an arm's models, folds taken together, of the cases that it failed on, of `cases` that have
-    it to fail on, and of `patients` whose these and those that nothing can be failed on are, as where all have a
-    finding:
+    it to fail on:
         ranked too low    (classify) has the finding, and scores below more than half of those judged without it
         ranked too high   (classify) lacks the finding, and scores above more than half of those judged with it; one
                           that is level counts half, in both
         Dice of 0         (segment) none of the region was found, or some was drawn where there is none
-    A regression's failures have a size and no number, so that it has no counts.
+    A regression's failures have a size and no number, so that it has no counts. `patients` is how many have such a
+    case, whether or not there are others to rank it against.
 
     The worst cases are those of the lowest `scoring.case_scores` over all models of the arm; what was predicted for
     them is the mean over models.

@@ -39,7 +39,7 @@ def agreement_part(found: Agreement | None, labels: Mapping[str, str], unit: str
                      f"{group.rows[2][1].text}" for group in table.groups)
     whose, means = ("", "") if ONE in labels else (", with the most labels and the first of the label seeds",
                                                    ", means over the seeds")
-    caption = (f"Predicted minus measured against their mean, a point a test case{whose}. Lines are the bias and the "
+    caption = (f"Predicted minus measured against their mean, a point a judged case{whose}. Lines are the bias and the "
                f"limits within which 95 % of the differences lie{means}.")
     return AgreementPart(drawn(lambda narrow: agreement_figure(found, labels, unit, narrow), f"{caption} {told}.",
                                caption), table)

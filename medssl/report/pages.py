@@ -16,7 +16,7 @@ from medssl.report.html import write_report
 from medssl.report.judged import is_judged
 from medssl.report.preview import draw_pretraining
 from medssl.report.study import keep_study
-from medssl.report.tables import read_curve
+from medssl.report.tables import read_head
 from medssl.train.bar import Bar
 from medssl.train.run import is_finished
 
@@ -49,10 +49,15 @@ def report_runs(runs: list[Path], out: Path, title: str = "") -> Path:
                        remedy="run medssl curve, pretrain or finetune to its end")
     curves, models, pretrains = ([run for run in runs if kinds[run] == kind]
                                  for kind in ("curve", "finetuned", "pretrained"))
-    inside = [run for curve in curves for run in sorted((curve / "pretrain").glob("*-k0"))
-              if is_finished(run) and _arm_of(run) in read_curve(curve).head.labels]
+    inside = [run for curve in curves for run in _inside(curve)]
     kind = "Label-efficiency" if curves else "Finetuning" if models else "Pretraining"
     return write_report(out, title or f"{kind} report", curves, [*inside, *pretrains], finetuned=models)
+
+
+def _inside(curve: Path) -> list[Path]:
+    """Its finished pretrainings, the first of each arm."""
+    arms = read_head(curve).labels
+    return [run for run in sorted((curve / "pretrain").glob("*-k0")) if is_finished(run) and _arm_of(run) in arms]
 
 
 def _kind(run: Path) -> Literal["curve", "finetuned", "pretrained"] | None:

@@ -30,6 +30,7 @@ from medssl.report.reading import (
 from medssl.report.study import Study, read_study
 from medssl.train.run import RECIPE, changed_keys, is_finished, is_how
 
+REMEDY = "run `medssl curve` on this recipe to its end, then `medssl report` again"
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
 COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
@@ -157,28 +158,30 @@ class Pretrain:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
+def read_head(folder: Path) -> CurveHead:
+    require_folder(folder, REMEDY)
+    return read_model(folder / "curve.json", CurveHead, "the keys `medssl curve` writes", REMEDY)
+
+
 def read_curve(folder: Path) -> Curve:
     """Reads what `medssl curve` wrote; RunError names the file that is missing or does not fit."""
-    remedy = "run `medssl curve` on this recipe to its end, then `medssl report` again"
-    require_folder(folder, remedy)
-    head_path = folder / "curve.json"
-    head = read_model(head_path, CurveHead, "the keys `medssl curve` writes", remedy)
-    summary = read_table(folder / "summary.parquet", SUMMARY_COLUMNS, remedy)
+    head = read_head(folder)
+    summary = read_table(folder / "summary.parquet", SUMMARY_COLUMNS, REMEDY)
     if head.primary not in summary["metric"]:
         raise RunError(f"{folder / 'summary.parquet'} has no rows for the metric {head.primary!r}",
-                       expected=f"the primary metric that {head_path.name} names", remedy=remedy)
-    comparison = read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, remedy)
-    kept = {path.stem: read_examples(path, remedy) for path in sorted((folder / "examples").glob("*.npz"))}
+                       expected="the primary metric that curve.json names", remedy=REMEDY)
+    comparison = read_table(folder / "comparison.parquet", COMPARISON_COLUMNS, REMEDY)
+    kept = {path.stem: read_examples(path, REMEDY) for path in sorted((folder / "examples").glob("*.npz"))}
     examples, ranked = ({arm: shown for arm, shown in kept.items() if isinstance(shown, kind)}
                         for kind in (Examples, Ranked))
-    ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), remedy) if head.scaling else None
+    ends = read_table(folder / "scaling.parquet", ("axis", *COMPARISON_COLUMNS), REMEDY) if head.scaling else None
     now = read_recipe(folder / RECIPE)
     then = read_recipe(folder / CONCLUDED) or now
     is_stale = bool(now) and any(not is_how(key) for key in changed_keys(then, now))
-    return Curve(head, summary, comparison, read_json(folder / "provenance.json", remedy), then, examples, ranked,
-                 read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, remedy),
-                 read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, remedy), ends,
-                 _read_agreement(folder, remedy), read_failures(folder, remedy), read_study(folder), is_stale)
+    return Curve(head, summary, comparison, read_json(folder / "provenance.json", REMEDY), then, examples, ranked,
+                 read_optional(folder / "subgroups.parquet", SUMMARY_COLUMNS, REMEDY),
+                 read_optional(folder / "subgroup_comparison.parquet", COMPARISON_COLUMNS, REMEDY), ends,
+                 _read_agreement(folder), read_failures(folder, REMEDY), read_study(folder), is_stale)
 
 
 def read_pretrain(folder: Path) -> Pretrain:
@@ -193,12 +196,12 @@ def read_pretrain(folder: Path) -> Pretrain:
                     read_json(folder / "provenance.json", remedy), read_recipe(folder / RECIPE), pictures)
 
 
-def _read_agreement(folder: Path, remedy: str) -> Agreement | None:
+def _read_agreement(folder: Path) -> Agreement | None:
     if not (folder / "agreement.parquet").is_file():
         return None
-    limits = read_table(folder / "agreement.parquet", tuple(AGREEMENT), remedy)
+    limits = read_table(folder / "agreement.parquet", tuple(AGREEMENT), REMEDY)
     shown = ["arm", "name", "target", "prediction"]
-    every = read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), remedy)
+    every = read_table(folder / "predictions.parquet", ("fraction", "seed", *shown), REMEDY)
     every = every.filter(pl.col("fraction") == pl.col("fraction").max(), pl.col("seed") == pl.col("seed").min())
     cases = every.filter(pl.col("pretraining") == 0) if "pretraining" in every.columns else every
     return Agreement(limits, cases.select(shown))

@@ -30,7 +30,9 @@ def certain(table: np.ndarray) -> np.ndarray:
 def require_answers(cases: pl.DataFrame, names: tuple[str, ...]) -> None:
     """ManifestError where a label is neither 1, 0, −1 nor blank."""
     table = label_table(cases, names)
-    for row, column in zip(*np.nonzero(~np.isin(table, (1, 0, UNCERTAIN)) & ~np.isnan(table)), strict=True):
+    wrong = np.argwhere(~np.isin(table, (1, 0, UNCERTAIN)) & ~np.isnan(table))
+    if len(wrong):
+        row, column = wrong[0]
         value, case_id = table[row, column], cases["case_id"][int(row)]
         raise ManifestError(f"The label {names[column]!r} of case {case_id} is {value:g}", expected="1 (present), 0 "
                             "(absent), −1 (uncertain) or blank", remedy="say what it means in the "
