@@ -56,6 +56,7 @@ def evaluate(
     else:
         judged = evaluate_run(run, split, overrides or [], by)
     print_scores(judged.scores)
+    print(judged.folder / "predictions.parquet")
     if picture := draw_reliability(judged.folder):
         print(picture)
     if by:

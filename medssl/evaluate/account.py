@@ -26,7 +26,7 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, data: Data, spl
     """Writes a judgement's table, and beside it <stem>.json: of which cases of which set, how they were read, how many
     patients and cases, what task and by which JUDGING settings, and the scores with their intervals.
 
-    A judgement of other cases that it replaces is told.
+    A judgement of other cases, or by other settings, that it replaces is told.
 
     Args:
         judged: rows of the patients and cases that were judged, by patient_id and case_id.
@@ -45,9 +45,10 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, data: Data, spl
            "read": {"box": data.config.box.judged, **{name: prepare[name] for name in ("align", "straighten")}},
            "task": task.name, "unit": getattr(task, "unit", ""),
            "settings": task.model_dump(mode="json", include=JUDGING)}
-    moved = [name for name in ("card", "manifest", "split", "where") if before and before.get(name) != now[name]]
+    was_of, is_of = _facts(before), _facts(now)
+    moved = [name for name in {**was_of, **is_of} if before and was_of.get(name) != is_of.get(name)]
     if moved:
-        was, is_now = (", ".join(f"{name} {facts.get(name) or 'any'}" for name in moved) for facts in (before, now))
+        was, is_now = (", ".join(f"{name} {facts.get(name, '–')}" for name in moved) for facts in (was_of, is_of))
         log.warning(f"{path.name} was of {was} ({before.get('patients')} patients), and is of {is_now} from now on; "
                     "copy the file away first to keep both")
     account.unlink(missing_ok=True)  # never beside a table that it is not of
@@ -56,7 +57,15 @@ def leave(path: Path, table: pl.DataFrame, judged: pl.DataFrame, data: Data, spl
     write_whole(account, json.dumps(now | {
         "patients": judged["patient_id"].n_unique(), "cases": judged["case_id"].n_unique(),
         "scores": [{name: row[name] for name in ("metric", "mean", "low", "high")} for row in scores]}, indent=1))
-    return not moved and all(before.get(name) == now[name] for name in ("names", "read", "settings"))
+    return not moved
+
+
+def _facts(account: Mapping[str, Any]) -> dict[str, Any]:
+    """What a judgement was of and by, in one level; without what is not set."""
+    plain = {name: account.get(name) for name in ("card", "manifest", "split", "where")}
+    names = {f"label {ours}": theirs for ours, theirs in account.get("names", {}).items()}
+    facts = plain | names | account.get("read", {}) | account.get("settings", {})
+    return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
 def _before(account: Path) -> dict[str, Any]:

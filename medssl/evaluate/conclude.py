@@ -40,7 +40,7 @@ def conclude(curve: Curve) -> list[str]:
     judged = with_bounds(config.task, predictions)
     for (fold,), part in judged.group_by("fold", maintain_order=True):
         among = f"the judged of fold {fold + 1}" if len(curve.folds) > 1 else "those judged"
-        tell_unjudged(config.task.name, part, among)
+        tell_unjudged(config.task.name, part, among, getattr(config.task, "labels", ()))
     experiment = _experiment(curve, told)
     found = analyse(judged, experiment)
     rows = [{**about, "metric": metric, "value": value} for about, part in zip(told, parts, strict=True)
@@ -103,6 +103,7 @@ def _experiment(curve: Curve, told: Sequence[Mapping]) -> Experiment:
         unit=getattr(config.task, "unit", ""),
         strangers=[arm for arm, origin in provenance.get("starts", {}).items()
                    if origin["patients"] == "unknown" and arm in config.arms],
+        fresh=[name for name in config.arms if curve.weights(name, 0) is None],
         specificity=specificity_of(config.task),
     )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from medssl.data.groups import FEWEST
 from medssl.data.source import Data
+from medssl.evaluate.failures import without_few
 from medssl.evaluate.scoring import TaskKind, case_scores
 from medssl.files import whole
 from medssl.tasks import LabelledModel
@@ -61,17 +61,17 @@ class Ranked:
 
     def save(self, path: Path, predictions: pl.DataFrame) -> None:
         """Writes image (3, J, I), the middle slice or frame of each, and what is `told` (3,) of it: the truth and what
-        was predicted, but of findings that fewer than FEWEST patients have or lack. Of a study one image is shown."""
+        was predicted, as `failures.without_few`. Of a study one image is shown. Nothing where nothing may be told."""
+        told_of = without_few(self._task, predictions)
         cases = self._data.cases.sort("case_id", descending=True)
         image_of = dict(zip(cases["study_id"], cases["case_id"], strict=True))
         image_of |= {each: each for each in cases["case_id"]}
-        ranked = case_scores(self._task, predictions).filter(pl.col("case_id").is_in(list(image_of)))
+        ranked = case_scores(self._task, told_of).filter(pl.col("case_id").is_in(list(image_of)))
         ranked = ranked.sort("score", "case_id", descending=[True, False])["case_id"].to_list()
         if not ranked:
             return
         chosen = [ranked[place] for place in (0, (len(ranked) - 1) // 2, -1)]
-        rows = _without_few(predictions) if self._task == "classify" else predictions
-        told = [_told(self._task, rows.filter(pl.col("case_id") == case_id)) for case_id in chosen]
+        told = [_told(self._task, told_of.filter(pl.col("case_id") == case_id)) for case_id in chosen]
         images = _stacked([_middle(self._data.cache.array(image_of[case_id])[0]) for case_id in chosen])
         _save(path, image=images.astype(np.float16), told=np.array(told))
 
@@ -80,12 +80,6 @@ def examples_of(model: LabelledModel, data: Data, judged: pl.DataFrame) -> Drawn
     """What keeps pictures of the judged cases of a model."""
     task = model.task.config.name
     return Drawn(model, data, judged) if task == "segment" else Ranked(data, task)
-
-
-def _without_few(predictions: pl.DataFrame) -> pl.DataFrame:
-    sides = predictions.group_by("name", "target").agg(pl.col("patient_id").n_unique())
-    few = sides.filter(pl.col("patient_id") < FEWEST)["name"]
-    return predictions.filter(~pl.col("name").is_in(few.implode()))
 
 
 def _told(task: str, rows: pl.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from medssl.data.groups import FEWEST
 from medssl.evaluate.scoring import MEASURE, ONE, TaskKind, case_scores
 from medssl.files import write_table
 
@@ -52,8 +53,8 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
     A regression's failures have a size and no number, so that it has no counts. `patients` is how many have such a
     case, whether or not there are others to rank it against.
 
-    The worst cases are those of the lowest `scoring.case_scores` over all models of the arm; what was predicted for
-    them is the mean over models.
+    The worst cases are those of the lowest `scoring.case_scores` over all models of the arm, by what is told alone
+    (`without_few`); what was predicted for them is the mean over models.
 
     Args:
         predictions: of a whole curve, as `resample.COLUMNS`, and pretraining.
@@ -64,7 +65,16 @@ def failures(task: TaskKind, predictions: pl.DataFrame, arms: Sequence[str]) -> 
         most = most.filter(MEASURE == "dice")
     parts = [most.filter(pl.col("arm") == arm) for arm in arms]
     counts = pl.concat([_counts(task, part) for part in parts])
-    return Failures(counts, pl.concat([_worst(task, part) for part in parts]))
+    return Failures(counts, pl.concat([_worst(task, without_few(task, part)) for part in parts]))
+
+
+def without_few(task: TaskKind, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Without findings that fewer than FEWEST patients have or lack, of whom one case's truth might tell."""
+    if task != "classify":
+        return predictions
+    sides = predictions.group_by("name", "target").agg(pl.col("patient_id").n_unique())
+    few = sides.filter(pl.col("patient_id") < FEWEST)["name"]
+    return predictions.filter(~pl.col("name").is_in(few.implode()))
 
 
 def failures_of_one(task: TaskKind, predictions: pl.DataFrame) -> Failures:

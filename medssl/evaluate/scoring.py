@@ -94,9 +94,11 @@ def with_bounds(task: TaskConfig, predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([predictions, *rows])
 
 
-def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str) -> None:
-    """Warns of what is left out: findings and bounds (`with_bounds`) of which no AUROC is defined, or no interval of
-    it, and distances that some cases lack (`comparable`)."""
+def tell_unjudged(task: TaskKind, predictions: pl.DataFrame, among: str, names: Iterable[str] = ()) -> None:
+    """Warns of what is left out: those of `names` that nobody was judged on, findings and bounds (`with_bounds`) of
+    which no AUROC is defined, or no interval of it, and distances that some cases lack (`comparable`)."""
+    if absent := [name for name in names if name not in predictions["name"]]:
+        log.warning(f"nobody is judged on {', '.join(absent)}: {among} have no certain label of it")
     predictions = predictions.unique(["case_id", "name"], maintain_order=True)
     if 0 < (patients := predictions["patient_id"].n_unique()) < FEWEST_FOR_INTERVAL:
         log.warning(f"no interval: {among} are {patients} patient(s), fewer than {FEWEST_FOR_INTERVAL}")
@@ -173,7 +175,7 @@ def with_intervals(task: TaskKind, predictions: pl.DataFrame, specificity: float
 def scores_of_one(task: TaskConfig, predictions: pl.DataFrame, among: str = "those judged") -> list[dict]:
     """`with_intervals` for what one model predicted, bounds included; names that cannot be judged are told."""
     bounded = with_bounds(task, predictions)
-    tell_unjudged(task.name, bounded, among)
+    tell_unjudged(task.name, bounded, among, getattr(task, "labels", ()))
     return with_intervals(task.name, bounded, specificity_of(task))
 
 

@@ -140,15 +140,15 @@ def _left(folder: Path, predictions: pl.DataFrame, examples: Drawn | Ranked, dat
     """Writes predictions.parquet, what it is of, and what a report shows of it. Tables by group go with the predictions
     that they were of."""
     path = folder / "predictions.parquet"
-    for name in (*(f"{table}.parquet" for table in (*TABLES, "agreement")), EXAMPLES, "reliability.png"):
-        (folder / name).unlink(missing_ok=True)  # of the judgement before
-    if not leave(path, predictions, predictions, data, split, task, scores, names):
-        groups = sorted(folder.glob("by_*.parquet"))
-        for table in groups:
-            table.unlink()
-        if groups:
-            log.warning(f"{', '.join(table.name for table in groups)} went with the predictions before; --by makes "
-                        "them of these")
+    for name in (*(f"{table}.parquet" for table in (*TABLES, "agreement")), EXAMPLES):
+        (folder / name).unlink(missing_ok=True)  # made anew
+    is_same = leave(path, predictions, predictions, data, split, task, scores, names)
+    gone = [] if is_same else sorted(folder.glob("by_*.parquet"))
+    gone += folder.glob("reliability.png") if "calibrated" not in predictions.columns else ()
+    for one in gone:
+        one.unlink()
+    if gone:
+        log.warning(f"{', '.join(one.name for one in gone)} went with the predictions before")
     leave_failures(folder, failures_of_one(task.name, predictions))
     if task.name == "regress":
         write_table(folder / "agreement.parquet", agreement_of_one(predictions))
@@ -169,14 +169,15 @@ def _temperature(run: Path, config: FinetuneConfig, model: LabelledModel, data: 
         return None, 0
     refuse_seen(open_start(run), data, held["patient_id"].unique().to_list())
     predictions = predict(model, data, held, config.augment, config.train.precision)
-    if (patients := held["patient_id"].n_unique()) < ENOUGH:
-        log.warning(f"the temperature is fitted on {patients} patients of the validation split: with fewer than "
-                    f"{ENOUGH} it is little better than a guess")
+    patients = held["patient_id"].n_unique()
     try:
         temperature = fit_temperature(*(_by_class(config.task, predictions[name]) for name in ("target", "prediction")))
     except MedsslError as error:
         log.warning(f"no temperature was fitted on the validation split: {error}")
         return None, patients
+    if patients < ENOUGH:
+        log.warning(f"the temperature is fitted on {patients} patients of the validation split: with fewer than "
+                    f"{ENOUGH} it is little better than a guess")
     return temperature, patients
 
 

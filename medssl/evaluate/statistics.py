@@ -38,6 +38,7 @@ class Experiment:
     train_patients: labelled patients at each fraction (mean over seeds and folds), where known.
     unit: of the target, for regress.
     strangers: arms of whose weights nobody knows whom they saw before.
+    fresh: arms that begin with random weights, or have none.
     specificity: at which a classification's sensitivity is told.
     seed: names the bootstrap draws.
     """
@@ -48,6 +49,7 @@ class Experiment:
     train_patients: Mapping[float, int] = field(default_factory=dict)
     unit: str = ""
     strangers: Sequence[str] = ()
+    fresh: Sequence[str] = ()
     specificity: float = SPECIFICITY
     seed: int = 0
 

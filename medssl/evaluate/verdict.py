@@ -88,7 +88,9 @@ class Teller:
             row = self.points[arm, fraction]
             line = f"For scale: {self._with(fraction)}, {self.experiment.label(arm)} reached {self._score(row)}"
             if best is not None and sign * row["mean"] >= sign * best["mean"]:
-                line += f"; no pretrained arm did better ({self.experiment.label(best['arm'])}: {self._score(best)})"
+                any_fresh = any(each in self.experiment.fresh for each in self.experiment.baselines)
+                kind = "compared" if any_fresh else "pretrained"
+                line += f"; no {kind} arm did better ({self.experiment.label(best['arm'])}: {self._score(best)})"
             lines.append(line + ".")
         return lines
 
@@ -148,15 +150,20 @@ class Teller:
     def _saved_nothing(self, arm: str) -> str:
         largest = max(self.tests[arm], key=lambda test: test["difference"])
         ours, theirs = (self.experiment.label(largest[key]) for key in ("arm", "baseline"))
-        return (f"Pretraining saved no labels that this experiment could show: at its best, the difference of {ours} "
-                f"to {theirs} was {self.number(largest['difference'], signed=True)} "
+        return (f"{self._what(arm)} saved no labels that this experiment could show: at its best, the difference of "
+                f"{ours} to {theirs} was {self.number(largest['difference'], signed=True)} "
                 f"at {percent(largest['fraction'])} of the labels ({self.surety(largest)}).")
 
     def _hurt(self, worse: list[dict]) -> str:
         places = listed([f"{percent(t['fraction'])} of the labels ({self.number(t['difference'], signed=True)}, "
                           f"{self.interval(t, signed=True)})" for t in worse])
         ours, theirs = (self.experiment.label(worse[0][key]) for key in ("arm", "baseline"))
-        return f"Pretraining hurt at {places}: there {ours} was worse than {theirs}."
+        return f"{self._what(worse[0]['arm'])} hurt at {places}: there {ours} was worse than {theirs}."
+
+    def _what(self, arm: str) -> str:
+        """What sets a compared arm apart."""
+        label = self.experiment.label(arm)
+        return label[0].upper() + label[1:] if arm in self.experiment.fresh else "Pretraining"
 
     def _with(self, fraction: float) -> str:
         patients = self.points[self.arms[0], fraction]["train_patients"]

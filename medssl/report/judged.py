@@ -16,7 +16,7 @@ from medssl.evaluate.examples import EXAMPLES
 from medssl.evaluate.failures import TABLES, Failures
 from medssl.evaluate.scoring import ONE
 from medssl.report.examples import Examples, Ranked, read_examples
-from medssl.report.reading import read_json, read_log, read_model, read_optional, read_recipe, read_table
+from medssl.report.reading import read_json, read_log, read_model, read_optional, read_png, read_recipe, read_table
 from medssl.train.run import RECIPE, is_finished, read_provenance
 
 REMEDY = "judge it again (medssl evaluate, robustness or ood)"
@@ -125,7 +125,7 @@ def _judgement(folder: Path, name: str) -> Judgement:
               for path in sorted(folder.glob("by_*.parquet"))}
     path = folder / EXAMPLES
     examples = read_examples(path, REMEDY) if path.is_file() else None
-    return Judgement(_account(folder / "predictions.json"), name, groups, _bytes(folder / "reliability.png"),
+    return Judgement(_account(folder / "predictions.json"), name, groups, _picture(folder / "reliability.png"),
                      read_failures(folder, REMEDY), _agreement(folder), examples)
 
 
@@ -140,12 +140,12 @@ def _agreement(folder: Path) -> Agreement | None:
 
 def _robustness(folder: Path) -> Robustness | None:
     path = folder / "robustness.json"
-    return Robustness(_account(path), _bytes(folder / "robustness.png")) if path.is_file() else None
+    return Robustness(_account(path), _picture(folder / "robustness.png")) if path.is_file() else None
 
 
 def _account(path: Path) -> Account:
     return read_model(path, Account, "what medssl wrote beside its table", REMEDY)
 
 
-def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+def _picture(path: Path) -> bytes | None:
+    return read_png(path, REMEDY) if path.is_file() else None

@@ -41,7 +41,8 @@ def report_runs(runs: list[Path], out: Path, title: str = "") -> Path:
     """
     if bare := [run for run in runs if run.is_file() and not is_judged(judged_folder(run))]:
         raise RunError(f"{bare[0]} was not judged yet", expected=f"{judged_folder(bare[0])}, as judgements leave it",
-                       remedy=f"medssl evaluate {bare[0]} first")
+                       remedy=f"medssl evaluate {bare[0]} first, with data.manifest=… of its own set, or --manifest … "
+                              "of another")
     runs = list(dict.fromkeys(judged_folder(run) if run.is_file() else run for run in runs))
     kinds = {run: _kind(run) for run in runs}
     if unknown := [run for run, kind in kinds.items() if kind is None]:

@@ -13,6 +13,8 @@ from medssl.config import read_yaml
 from medssl.errors import RunError
 
 Kind = TypeVar("Kind", bound=BaseModel)
+PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
 
 def require_folder(folder: Path, remedy: str) -> None:
     if not folder.is_dir():
@@ -30,6 +32,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def read_optional(path: Path, columns: tuple[str, ...], remedy: str) -> pl.DataFrame | None:
     return read_table(path, columns, remedy) if path.is_file() else None
+
+
+def read_png(path: Path, remedy: str) -> bytes:
+    content = path.read_bytes()
+    if not (content.startswith(PNG) and content.endswith(PNG_END)):
+        raise RunError(f"{path} is no whole PNG", expected="the picture that medssl drew", remedy=remedy)
+    return content
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

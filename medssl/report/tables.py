@@ -23,6 +23,7 @@ from medssl.report.reading import (
     read_log,
     read_model,
     read_optional,
+    read_png,
     read_recipe,
     read_table,
     require_folder,
@@ -31,6 +32,7 @@ from medssl.report.study import Study, read_study
 from medssl.train.run import RECIPE, changed_keys, is_finished, is_how
 
 REMEDY = "run `medssl curve` on this recipe to its end, then `medssl report` again"
+PICTURE_REMEDY = "delete it: the run needs it for nothing else"
 SUMMARY_COLUMNS = ("arm", "fraction", "train_patients", "metric", "mean", "low", "high", "seeds", "folds",
                    "test_patients", "test_cases")
 COMPARISON_COLUMNS = ("arm", "baseline", "fraction", "metric", "difference", "low", "high", "p", "p_holm",
@@ -191,7 +193,7 @@ def read_pretrain(folder: Path) -> Pretrain:
     if not is_finished(folder):
         raise RunError(f"No {folder / 'model.json'}: the run has not finished", expected="a finished pretrain run",
                        remedy=remedy)
-    pictures = {path.stem: path.read_bytes() for path in sorted((folder / "pictures").glob("*.png"))}
+    pictures = {path.stem: read_png(path, PICTURE_REMEDY) for path in sorted((folder / "pictures").glob("*.png"))}
     return Pretrain(folder.resolve().name, read_log(folder / "metrics.jsonl", remedy),
                     read_json(folder / "provenance.json", remedy), read_recipe(folder / RECIPE), pictures)
 

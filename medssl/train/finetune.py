@@ -92,8 +92,8 @@ def finetune(
             world.first(lambda: tell_account(start, account, out))
         cases = labelled.filter(pl.col("patient_id").is_in(patients))
         if config.task.name == "classify" and (same := one_sided(config.task, cases)) and world.is_first:
-            log.warning(f"of the {len(cases)} cases that are learnt from, those with a certain label of "
-                        f"{', '.join(same)} are all on one side: nothing can be learnt of that")
+            log.warning(f"the {len(cases)} cases that are learnt from have no certain example of both sides of "
+                        f"{', '.join(same)}: nothing can be learnt of that")
         fitted = fit_labelled(model, data, cases, config.augment, config.train, config.seed, config.tuning, out,
                               progress, world)
         description = model_description(data, config.augment, patients) | {

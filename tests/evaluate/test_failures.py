@@ -111,11 +111,21 @@ def test_the_worst_cases_stand_first_with_the_mean_over_models():
         "arm": "a", "case_id": "0-1", "score": -8.0, "name": "EF", "target": 1.0, "prediction": pytest.approx(2.0)}
 
 
+def test_worst_cases_are_ranked_and_scored_by_what_may_be_told():
+    common = rows("a", "Edema", [1] * 5 + [0] * 5, [0.9] * 4 + [0.2] + [0.1] * 5)
+    rare = rows("a", "Cyst", [1] * 4 + [0] * 6, [0.01] * 4 + [0.1] * 6)
+    cases = failures("classify", pl.concat([common, rare]), ["a"]).cases
+    assert set(cases["name"]) == {"Edema"}
+    assert cases.row(0, named=True)["case_id"] == "0-4"
+    assert cases["score"][0] == pytest.approx(np.log(0.2)), "which tells nothing of the cyst"
+
+
 def test_one_models_predictions_need_no_columns_of_a_curve():
-    alone = rows("a", "Edema", [1, 0, 1], [0.1, 0.88, 0.8]).drop("arm", "seed", "fold", "fraction", "pretraining")
+    target, predicted = [1, 0, 1, 1, 1, 1, 0, 0, 0, 0], [0.1, 0.95, 0.8, 0.9, 0.9, 0.9, 0.2, 0.2, 0.2, 0.2]
+    alone = rows("a", "Edema", target, predicted).drop("arm", "seed", "fold", "fraction", "pretraining")
     found = failures_of_one("classify", alone)
-    assert found.counts["failed"].to_list() == [1, 2]
-    assert found.cases["case_id"].to_list() == ["0-0", "0-1", "0-2"], "0.1 of a truth of 1, and 0.88 of 0"
+    assert found.counts["failed"].to_list() == [1, 1]
+    assert found.cases["case_id"].to_list()[:2] == ["0-1", "0-0"], "0.95 of a truth of 0, and 0.1 of 1"
 
 
 def test_rates_that_diverged_and_points_that_could_choose_none_are_counted():

@@ -77,7 +77,7 @@ def test_what_a_judgement_was_of_lies_beside_it_and_goes_with_it(tuned, caplog):
         return json.loads((tuned / "predictions.json").read_text())
 
     judged = evaluate_run(tuned, "test", [])
-    groups = tuned / "by_view.parquet"
+    groups, picture = tuned / "by_view.parquet", draw_reliability(tuned)
     groups.write_bytes(b"")
     assert (account()["card"], account()["split"], account()["patients"]) == ("discs", "test", 12)
     assert account()["scores"] == judged.scores
@@ -87,22 +87,27 @@ def test_what_a_judgement_was_of_lies_beside_it_and_goes_with_it(tuned, caplog):
         evaluate_run(tuned, "test", [])
         assert "from now on" not in caplog.text, "the same again replaces nothing"
         assert groups.exists()
+        assert picture.exists(), "it is drawn anew"
         evaluate_run(tuned, "validation", [])
         assert "predictions.parquet was of split test (12 patients), and is of split validation" in caplog.text
-        assert "by_view.parquet went with the predictions before" in caplog.text
+        assert "by_view.parquet, reliability.png went with the predictions before" in caplog.text
+        assert not picture.exists()
         assert not groups.exists(), "a table by groups of what was replaced"
         assert account()["split"] == "validation"
         groups.write_bytes(b"")
         evaluate_run(tuned, "validation", ["data.where={view: [A]}"])
-        assert "was of where any (4 patients), and is of where view A from now on" in caplog.text
+        assert "was of where – (4 patients), and is of where view A from now on" in caplog.text
         assert not groups.exists()
         assert account()["where"] == "view A"
         groups.write_bytes(b"")
         evaluate_run(tuned, "validation", ["data.where={view: [A]}", "data.box.judged=2"])
         assert not groups.exists(), "another crop of the same cases"
+        assert "is of box 2 from now on" in caplog.text
+        evaluate_run(tuned, "validation", ["data.where={view: [A]}", "data.box.judged=2", "task.scored_by=study"])
+        assert "was of scored_by image (4 patients), and is of scored_by study from now on" in caplog.text
 
 
-def test_what_a_set_calls_the_labels_is_of_the_judgement(tuned, discs, tmp_path):
+def test_what_a_set_calls_the_labels_is_of_the_judgement(tuned, discs, tmp_path, caplog):
     other = write_discs(tmp_path / "Study #2: [old]", salt="other")
     prepare(Manifest.load(other.manifest), discs.cache, discs.prepare, workers=0)
     folder = evaluate_elsewhere(tuned, other.manifest, "all", {}, []).folder
@@ -112,8 +117,21 @@ def test_what_a_set_calls_the_labels_is_of_the_judgement(tuned, discs, tmp_path)
     assert groups.exists(), "the same again"
     evaluate_elsewhere(tuned, other.manifest, "all", {"Bright": "Vague"}, [])
     assert json.loads((folder / "predictions.json").read_text())["names"] == {"Bright": "Vague"}
+    assert "and is of label Bright Vague from now on" in caplog.text
     assert not groups.exists()
     shutil.rmtree(tuned / "transfer")
+
+
+def test_a_label_that_nobody_is_judged_on_is_named(discs, tmp_path, caplog):
+    manifest = open_data(discs).manifest
+    path = tmp_path / "unsure.parquet"
+    replace(manifest, cases=manifest.cases.with_columns(pl.lit(-1.0).alias("label.Vague"))).save(path)
+    unsure = discs.model_copy(update={"manifest": path})
+    task = {"name": "classify", "labels": ["Bright", "Vague"]}
+    run = finetune(recipe(unsure, train={**TRAIN, "steps": 2}, task=task), tmp_path / "run")
+    assert "no certain example of both sides of Vague" in caplog.text
+    evaluate_run(run, "test", [])
+    assert "nobody is judged on Vague: those judged have no certain label of it" in caplog.text
 
 
 def test_a_damaged_account_hinders_no_judgement(tuned):

@@ -79,6 +79,14 @@ def test_the_ends_of_the_curve_are_told_as_bounds(row, words):
     assert words in verdict(EXPERIMENT, points(ARMS), compared(row, NONE, NONE))[0]
 
 
+def test_what_was_not_pretrained_is_not_said_to_have_been():
+    arm = next(iter(EXPERIMENT.baselines))
+    fresh = replace(EXPERIMENT, labels={**EXPERIMENT.labels, arm: "the deeper network"}, fresh=[arm])
+    lines = verdict(fresh, points(ARMS), compared(NONE, NONE, NONE))
+    assert lines[0].startswith("The deeper network saved no labels")
+    assert "retrain" not in " ".join(lines).replace("second pretraining run", "")
+
+
 def test_a_small_gain_is_not_rounded_to_none():
     line = verdict(EXPERIMENT, points(ARMS), compared(NONE, NONE, (0.004, 0.01, (math.inf, 1.0, math.inf))))[0]
     assert "0.004 (95 % interval" in line

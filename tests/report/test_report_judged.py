@@ -260,6 +260,15 @@ def test_a_curve_whose_recipe_was_changed_and_not_done_says_so(make_curve, tmp_p
         assert "seeds: 2" in page.text, "the recipe that the tables are of"
 
 
+@pytest.mark.parametrize("content", [b"junk", b"\x89PNG\r\n\x1a\n and no more"])
+def test_a_damaged_picture_is_named(judged, make_pretrain, tmp_path, content):
+    run = make_pretrain()
+    for path, folder in ((judged / "reliability.png", judged), (run / "pictures/views.png", run)):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=f"{path.name} is no whole PNG"):
+            report_runs([folder], tmp_path / "page.html")
+
+
 def test_a_curve_whose_recipe_is_gone_is_not_said_to_have_changed(make_curve, tmp_path):
     folder = make_curve()
     (folder / "concluded.yaml").write_text("seeds: 2\n")
